@@ -1,0 +1,6 @@
+//! The lock: every input of a build with what pins it.
+//!
+//! `nodekiln.lock` lies beside the profile. No build reads anything that is not
+//! in it.
+
+pub mod model;

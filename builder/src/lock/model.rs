@@ -1,0 +1,95 @@
+//! The lock file as values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::profile::model::{Architecture, ComponentName};
+use crate::store::Digest;
+
+/// Name of the lock file beside a profile.
+pub const FILE_NAME: &str = "nodekiln.lock";
+/// Version of the lock file's meaning.
+pub const VERSION: u32 = 1;
+
+/// The pins of one profile. A lock file holds one document of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lock {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The pins by profile name: several profiles may lie in one folder.
+    pub profiles: BTreeMap<String, LockedProfile>,
+}
+
+/// The inputs of one profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LockedProfile {
+    /// sha256 of what the profile says about its inputs (architecture, base,
+    /// version, component sources): tells when the lock is out of date.
+    pub inputs: Digest,
+    /// Processor architecture.
+    pub architecture: Architecture,
+    /// The base image.
+    pub base: LockedFile,
+    /// The components that are baked; neither those of the base nor omitted ones.
+    pub components: BTreeMap<ComponentName, LockedComponent>,
+}
+
+/// One file of the outside world.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LockedFile {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// sha256 of the file.
+    pub sha256: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// How it was trusted, in words: `sha256 in the profile`, `checksum file
+    /// URL`, `SHA256SUMS signed by FINGERPRINT`, `local file`, `bootstrapped`.
+    pub trust: String,
+}
+
+/// Where a locked file comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Downloaded.
+    Url(String),
+    /// A local file, relative to the lock file where it can be.
+    Path(String),
+    /// Made from packages: `name=version` of each, sorted.
+    Bootstrap {
+        /// Debian release.
+        suite: String,
+        /// Every installed package with its version.
+        packages: BTreeMap<String, String>,
+    },
+}
+
+/// A component: its file, and what of it is baked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LockedComponent {
+    /// The downloaded or local file.
+    pub file: LockedFile,
+    /// The files that are baked, by name. For a plain program there is one, with
+    /// the same digest as the file; for an archive, the members that are taken.
+    pub members: BTreeMap<String, LockedMember>,
+}
+
+/// One file that is baked; it lies in the store by its own digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LockedMember {
+    /// sha256 of the content.
+    pub sha256: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// Path in the image.
+    pub destination: crate::ImagePath,
+    /// Mode in the image, in octal, as text.
+    pub mode: String,
+}

@@ -1,0 +1,3 @@
+//! The command `nodekiln`.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! Content-addressed files by sha256.
+
+mod digest;
+
+pub use digest::Digest;

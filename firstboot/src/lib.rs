@@ -1,0 +1,12 @@
+//! Joins a machine to an Amazon EKS cluster on its first boot.
+//!
+//! The library holds what the builder needs too: the NodeConfig (model,
+//! decoding, checks) and the rendering of every file of a node, both pure. What
+//! touches a running machine stands in `system`, behind small traits.
+
+pub mod credentials;
+pub mod datasource;
+pub mod node_config;
+pub mod phases;
+pub mod render;
+pub mod system;

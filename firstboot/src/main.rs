@@ -1,0 +1,3 @@
+//! The program `firstboot`.
+
+fn main() {}

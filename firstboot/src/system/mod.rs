@@ -1,0 +1,1 @@
+//! Filled in its own commit.

@@ -1,0 +1,1 @@
+//! Boots a disk image in QEMU and follows its milestones.

@@ -1,0 +1,1 @@
+//! Shared pieces of the integration tests: images they build themselves, and the programs that check them.
