@@ -10,6 +10,7 @@ mod acl;
 mod content;
 mod device;
 pub mod gate;
+pub mod grow;
 mod inode;
 mod xattr;
 
