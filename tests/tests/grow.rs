@@ -2,53 +2,12 @@
 //! `e2fsck`; `resize2fs` is the measure of the size that is reached.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::Command;
 
-use nodekiln::disk::Storage;
-use nodekiln::volume::ext4::grow::grow as ext4_grow;
-
-/// A plain file, as small a storage as can be.
-#[derive(Debug)]
-struct Plain(File);
-
-impl Storage for Plain {
-    fn size(&self) -> u64 {
-        self.0.metadata().expect("metadata").len()
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
-    }
-    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buffer, offset)
-    }
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-        // Everything may be data: the worst case for what has to be cleared.
-        Ok((offset < self.size()).then(|| offset..self.size()))
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let path = format!(
-        "{}:/usr/sbin:/sbin",
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let output = Command::new(program)
-        .args(arguments)
-        .env("PATH", path)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {text}");
-    text
-}
+use nodekiln::volume::ext4::grow::grow;
+use nodekiln_tests::plain::Plain;
+use nodekiln_tests::program::run;
 
 fn field(image: &str, name: &str) -> u64 {
     run("dumpe2fs", &["-h", image])
@@ -104,7 +63,7 @@ fn check(options: &[&str], from: u64, to: u64) {
     for megabyte in from..to.min(from + 64) {
         file.write_all_at(&noise, megabyte << 20).expect("noise");
     }
-    let growth = ext4_grow(&Plain(file)).expect("grows");
+    let growth = grow(&Plain(file)).expect("grows");
     assert_eq!(growth.from, from << 20, "{options:?}");
     run("e2fsck", &["-fn", name]);
 
@@ -136,14 +95,7 @@ fn check(options: &[&str], from: u64, to: u64) {
             "{options:?} {file}"
         );
     }
-    let growth = ext4_grow(&Plain(
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&image)
-            .expect("opened"),
-    ))
-    .expect("again");
+    let growth = grow(&Plain::open(&image)).expect("again");
     assert_eq!(
         growth.from, growth.to,
         "a second growth finds nothing to do"
@@ -214,7 +166,7 @@ fn refuses_what_keeps_descriptors_elsewhere() {
         .open(&image)
         .expect("opened");
     file.set_len(128 << 20).expect("grown");
-    let error = ext4_grow(&Plain(file)).expect_err("refused");
+    let error = grow(&Plain(file)).expect_err("refused");
     assert_eq!(error.class(), nodekiln::Class::Unsupported);
     assert_eq!(
         std::fs::read(&image).expect("read")[..before.len()],

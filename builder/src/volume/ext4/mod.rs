@@ -7,9 +7,12 @@
 //! raw inodes with its public pieces.
 
 mod acl;
+pub mod check;
 mod content;
+mod descriptor;
 mod device;
 pub mod gate;
+mod geometry;
 pub mod grow;
 mod inode;
 mod xattr;

@@ -9,16 +9,13 @@
 //! Layout: Linux, `Documentation/filesystems/ext4/{super,group_descr,bitmaps}.rst`;
 //! the resize inode: e2fsprogs, `lib/ext2fs/res_gdt.c`.
 
-mod descriptor;
-mod geometry;
 mod resize_inode;
 
 use std::io;
 
-use descriptor::Descriptor;
-use geometry::{Geometry, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, put32};
-
-use super::gate;
+use super::descriptor::Descriptor;
+use super::gate::{self, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
+use super::geometry::{Geometry, put32};
 use crate::disk::Storage;
 use crate::error::{Error, Result};
 use crate::volume::Access;
@@ -50,7 +47,10 @@ pub fn grow(storage: &dyn Storage) -> Result<Growth> {
     gate::judge(&raw, storage.size(), Access::Write)?;
     let old = Geometry::read(&raw)?;
     let new = plan(&old, storage.size())?;
-    let growth = Growth { from: old.bytes(), to: new.bytes() };
+    let growth = Growth {
+        from: old.bytes(),
+        to: new.bytes(),
+    };
     if new.blocks > old.blocks {
         apply(storage, &mut raw, &old, &new)
             .map_err(|error| Error::io("grow the ext4 file system", error))?;
@@ -103,7 +103,10 @@ fn read_descriptors(storage: &dyn Storage, geometry: &Geometry) -> io::Result<Ve
     let mut table = vec![0; geometry.groups() as usize * size];
     let start = (geometry.first_block + 1) * u64::from(geometry.block_size);
     storage.read_at(&mut table, start)?;
-    Ok(table.chunks(size).map(|raw| Descriptor::new(raw.to_vec())).collect())
+    Ok(table
+        .chunks(size)
+        .map(|raw| Descriptor::new(raw.to_vec()))
+        .collect())
 }
 
 /// Frees the blocks behind the old end in the group that it lay in; gives their
@@ -117,7 +120,10 @@ fn fill_last_group(
     let group = old.groups() - 1;
     let (before, after) = (old.group_blocks(group), new.group_blocks(group));
     let Some(descriptor) = descriptors.last_mut() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no block group"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "there is no block group",
+        ));
     };
     if after == before {
         return Ok(0);
@@ -158,8 +164,9 @@ fn add_group(
     // Set bits: what the metadata takes, and what lies behind the end.
     let bits = bitmap(geometry.block_size, |bit| bit < overhead || bit >= blocks);
     storage.write_at(&bits, block_bitmap * block_size)?;
-    let inode_bits =
-        bitmap(geometry.block_size, |bit| bit >= u64::from(geometry.inodes_per_group));
+    let inode_bits = bitmap(geometry.block_size, |bit| {
+        bit >= u64::from(geometry.inodes_per_group)
+    });
     storage.write_at(&inode_bits, inode_bitmap * block_size)?;
     clear(
         storage,
@@ -259,6 +266,7 @@ fn write_copies(
 
 #[cfg(test)]
 mod tests {
+    use super::super::geometry::Checksums;
     use super::*;
 
     fn geometry(blocks: u64, reserved: u16) -> Geometry {
@@ -273,7 +281,7 @@ mod tests {
             reserved_descriptor_blocks: reserved,
             is_64bit: true,
             sparse: true,
-            checksums: geometry::Checksums::Crc32c { seed: 0 },
+            checksums: Checksums::Crc32c { seed: 0 },
             uuid: [0; 16],
             free_blocks: 0,
             free_inodes: 0,

@@ -10,9 +10,9 @@ use std::io;
 
 use fs_ext4::checksum::linux_crc32c;
 
-use super::descriptor::Descriptor;
-use super::geometry::{Checksums, Geometry, get16, get32, put16, put32};
 use crate::disk::Storage;
+use crate::volume::ext4::descriptor::Descriptor;
+use crate::volume::ext4::geometry::{Checksums, Geometry, get16, get32, put16, put32};
 
 /// `EXT2_RESIZE_INO`.
 const NUMBER: u32 = 7;
@@ -32,8 +32,8 @@ pub fn update(
     }
     let block_size = u64::from(old.block_size);
     let per_block = block_size / 4;
-    let place = first_group.inode_table() * block_size
-        + u64::from(NUMBER - 1) * u64::from(old.inode_size);
+    let place =
+        first_group.inode_table() * block_size + u64::from(NUMBER - 1) * u64::from(old.inode_size);
     let mut inode = vec![0; usize::from(old.inode_size)];
     storage.read_at(&mut inode, place)?;
     let list = u64::from(get32(&inode, DOUBLE_INDIRECT));
@@ -44,7 +44,9 @@ pub fn update(
     storage.read_at(&mut reserved, list * block_size)?;
 
     let copies = |geometry: &Geometry| -> Vec<u64> {
-        (1..geometry.groups()).filter(|group| geometry.has_copy(*group)).collect()
+        (1..geometry.groups())
+            .filter(|group| geometry.has_copy(*group))
+            .collect()
     };
     let (before, after) = (copies(old), copies(new));
     let (first, kept) = (old.descriptor_blocks(), new.descriptor_blocks());
@@ -90,7 +92,9 @@ fn extend(
             return Err(damaged("there are more copies than a list can name"));
         };
         if position < before.len() && get32(&list, entry) != wanted {
-            return Err(damaged("the resize inode does not own the copies of a reserved block"));
+            return Err(damaged(
+                "the resize inode does not own the copies of a reserved block",
+            ));
         }
         put32(&mut list, entry, wanted);
     }

@@ -4,11 +4,6 @@ use fs_ext4::checksum::{crc16, linux_crc32c};
 
 use crate::error::{Error, Result};
 
-/// Where the superblock lies, in bytes from the start of the file system.
-pub const SUPERBLOCK_OFFSET: u64 = 1024;
-/// Its size in bytes.
-pub const SUPERBLOCK_SIZE: usize = 1024;
-
 const COMPAT_RESIZE_INODE: u32 = 0x10;
 const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 const INCOMPAT_META_BG: u32 = 0x10;
@@ -88,8 +83,7 @@ pub fn put32(raw: &mut [u8], at: usize, value: u32) {
 impl Geometry {
     /// Reads a superblock that was judged sound already.
     pub fn read(raw: &[u8]) -> Result<Self> {
-        let (compat, incompat, ro_compat) =
-            (get32(raw, 0x5C), get32(raw, 0x60), get32(raw, 0x64));
+        let (compat, incompat, ro_compat) = (get32(raw, 0x5C), get32(raw, 0x60), get32(raw, 0x64));
         for (present, name) in [
             (incompat & INCOMPAT_META_BG != 0, "meta_bg"),
             (compat & COMPAT_SPARSE_SUPER2 != 0, "sparse_super2"),
@@ -104,20 +98,32 @@ impl Geometry {
         let is_64bit = incompat & INCOMPAT_64BIT != 0;
         let wide = |low, high| {
             u64::from(get32(raw, low))
-                | if is_64bit { u64::from(get32(raw, high)) << 32 } else { 0 }
+                | if is_64bit {
+                    u64::from(get32(raw, high)) << 32
+                } else {
+                    0
+                }
         };
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&raw[0x68..0x78]);
         let checksums = if ro_compat & RO_COMPAT_METADATA_CSUM != 0 {
             let stored = incompat & INCOMPAT_CSUM_SEED != 0;
-            let seed = if stored { get32(raw, 0x270) } else { linux_crc32c(!0, &uuid) };
+            let seed = if stored {
+                get32(raw, 0x270)
+            } else {
+                linux_crc32c(!0, &uuid)
+            };
             Checksums::Crc32c { seed }
         } else if ro_compat & RO_COMPAT_GDT_CSUM != 0 {
             Checksums::Crc16
         } else {
             Checksums::None
         };
-        let reserved = if compat & COMPAT_RESIZE_INODE != 0 { get16(raw, 0xCE) } else { 0 };
+        let reserved = if compat & COMPAT_RESIZE_INODE != 0 {
+            get16(raw, 0xCE)
+        } else {
+            0
+        };
         Ok(Self {
             block_size: 1024 << get32(raw, 0x18),
             blocks: wide(0x4, 0x150),
@@ -125,7 +131,11 @@ impl Geometry {
             blocks_per_group: get32(raw, 0x20),
             inodes_per_group: get32(raw, 0x28),
             inode_size: get16(raw, 0x58).max(128),
-            descriptor_size: if is_64bit { usize::from(get16(raw, 0xFE)) } else { 32 },
+            descriptor_size: if is_64bit {
+                usize::from(get16(raw, 0xFE))
+            } else {
+                32
+            },
             reserved_descriptor_blocks: reserved,
             is_64bit,
             sparse: ro_compat & RO_COMPAT_SPARSE_SUPER != 0,
@@ -147,7 +157,11 @@ impl Geometry {
     pub fn most_blocks(&self) -> u64 {
         let by_inodes = u64::from(u32::MAX / self.inodes_per_group.max(1));
         let by_inodes = by_inodes * u64::from(self.blocks_per_group) + self.first_block;
-        by_inodes.min(if self.is_64bit { 1 << 48 } else { u64::from(u32::MAX) })
+        by_inodes.min(if self.is_64bit {
+            1 << 48
+        } else {
+            u64::from(u32::MAX)
+        })
     }
 
     /// The largest size, in bytes, that the reserved descriptors allow.
@@ -205,7 +219,7 @@ impl Geometry {
         }
     }
 
-    /// Blocks that a group laid by [`super::grow`] takes for itself.
+    /// Blocks that a group laid by `grow/` takes for itself.
     pub fn group_overhead(&self, group: u64) -> u64 {
         self.group_copies(group) + 2 + self.inode_table_blocks()
     }
@@ -214,6 +228,11 @@ impl Geometry {
     /// unused inode tables.
     pub fn has_descriptor_checksums(&self) -> bool {
         self.checksums != Checksums::None
+    }
+
+    /// Whether bitmaps, inodes, folders and maps carry checksums.
+    pub fn has_bitmap_checksums(&self) -> bool {
+        matches!(self.checksums, Checksums::Crc32c { .. })
     }
 
     /// Checksum of a block bitmap; 0 where there is none.
@@ -242,7 +261,11 @@ impl Geometry {
             Checksums::Crc16 => {
                 let sum = crc16(crc16(!0, &self.uuid), &number);
                 let sum = crc16(sum, &raw[..0x1E]);
-                if raw.len() > 0x20 { crc16(sum, &raw[0x20..]) } else { sum }
+                if raw.len() > 0x20 {
+                    crc16(sum, &raw[0x20..])
+                } else {
+                    sum
+                }
             }
             Checksums::Crc32c { seed } => {
                 let sum = linux_crc32c(linux_crc32c(seed, &number), &raw[..0x1E]);

@@ -29,7 +29,11 @@ impl Descriptor {
     }
 
     fn place(&self, low: usize, high: usize) -> u64 {
-        let high = if self.is_wide() { get32(&self.0, high) } else { 0 };
+        let high = if self.is_wide() {
+            get32(&self.0, high)
+        } else {
+            0
+        };
         u64::from(get32(&self.0, low)) | u64::from(high) << 32
     }
 
@@ -38,6 +42,15 @@ impl Descriptor {
         if self.is_wide() {
             put32(&mut self.0, high, (block >> 32) as u32);
         }
+    }
+
+    fn halves(&self, low: usize, high: usize) -> u32 {
+        let high = if self.is_wide() {
+            get16(&self.0, high)
+        } else {
+            0
+        };
+        u32::from(get16(&self.0, low)) | u32::from(high) << 16
     }
 
     fn set_halves(&mut self, low: usize, high: usize, value: u32) {
@@ -50,6 +63,11 @@ impl Descriptor {
     /// Block of the block bitmap.
     pub fn block_bitmap(&self) -> u64 {
         self.place(0x0, 0x20)
+    }
+
+    /// Block of the inode bitmap.
+    pub fn inode_bitmap(&self) -> u64 {
+        self.place(0x4, 0x24)
     }
 
     /// First block of the inode table.
@@ -66,8 +84,48 @@ impl Descriptor {
 
     /// Free blocks of the group.
     pub fn free_blocks(&self) -> u32 {
-        let high = if self.is_wide() { get16(&self.0, 0x2C) } else { 0 };
-        u32::from(get16(&self.0, 0xC)) | u32::from(high) << 16
+        self.halves(0xC, 0x2C)
+    }
+
+    /// Free inodes of the group.
+    pub fn free_inodes(&self) -> u32 {
+        self.halves(0xE, 0x2E)
+    }
+
+    /// Folders whose inodes lie in the group.
+    pub fn folders(&self) -> u32 {
+        self.halves(0x10, 0x30)
+    }
+
+    /// Inodes at the end of the table that were never used.
+    pub fn unused_inodes(&self) -> u32 {
+        self.halves(0x1C, 0x32)
+    }
+
+    /// Whether no inode of the group was ever used, so that the bitmap is not
+    /// written.
+    pub fn inodes_uninitialised(&self) -> bool {
+        get16(&self.0, 0x12) & INODE_UNINIT != 0
+    }
+
+    /// Checksum of the block bitmap; of its lower half in short descriptors.
+    pub fn block_bitmap_checksum(&self) -> u32 {
+        self.halves(0x18, 0x38)
+    }
+
+    /// Checksum of the inode bitmap; of its lower half in short descriptors.
+    pub fn inode_bitmap_checksum(&self) -> u32 {
+        self.halves(0x1A, 0x3A)
+    }
+
+    /// `sum` cut to what this descriptor can hold of a bitmap's checksum.
+    pub fn cut(&self, sum: u32) -> u32 {
+        if self.is_wide() { sum } else { sum & 0xFFFF }
+    }
+
+    /// The descriptor's own checksum.
+    pub fn checksum(&self) -> u16 {
+        get16(&self.0, 0x1E)
     }
 
     /// Sets the free blocks of the group.
