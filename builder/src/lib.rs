@@ -23,6 +23,7 @@ pub mod catalog;
 pub mod disk;
 pub mod environment;
 pub mod error;
+pub mod firstboot;
 pub mod image_path;
 pub mod lock;
 pub mod os;
