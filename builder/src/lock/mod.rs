@@ -4,3 +4,9 @@
 //! in it.
 
 pub mod model;
+mod sources;
+
+pub use sources::{
+    Bootstrapped, MemberSelection, OTHERS_LIMIT, Sources, Stored, StoredMember, Unpacked,
+    VerifiedList,
+};

@@ -174,6 +174,11 @@ pub enum Layout {
 pub struct Kubernetes {
     /// Full version, such as `1.34.4`.
     pub version: String,
+    /// Date of Amazon's build of this version, such as `2026-07-05`: where the
+    /// components without a source of their own come from. The catalogue knows
+    /// it for some versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eks_build: Option<String>,
     /// Where each component comes from. What is not named comes from the
     /// catalogue's URL for the version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -224,7 +229,8 @@ pub struct ComponentSource {
     /// by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum_url: Option<String>,
-    /// The member of the archive that is the program.
+    /// The member of the archive that is the program; for `containerd` and
+    /// `cni-plugins` the folder of the archive whose programs are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
     /// The base image has it already.
