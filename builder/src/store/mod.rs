@@ -17,6 +17,7 @@ mod compression;
 mod digest;
 pub mod download;
 mod exclusive;
+mod http;
 mod read;
 mod retry;
 pub mod tar;

@@ -41,8 +41,8 @@ impl Draft {
         check(expected, digest)?;
         let (file, path) = self.file.into_parts();
         self.store.place(&file, &path, &digest)?;
-        // Its new name is outside the temporary folder: nothing to remove.
-        std::mem::drop(path);
+        // It has its final name: there is nothing left to remove.
+        path.keep().ok();
         Ok((digest, self.size))
     }
 }
@@ -132,8 +132,7 @@ impl Store {
     /// [`Store::add_reader`].
     pub fn add_file(&self, path: &Path, expected: Option<Digest>) -> Result<(Digest, u64)> {
         // A pipe would hold the open for ever, so look before.
-        let metadata =
-            std::fs::metadata(path).doing(|| format!("open {}", path.display()))?;
+        let metadata = std::fs::metadata(path).doing(|| format!("open {}", path.display()))?;
         if !metadata.is_file() {
             return Err(Error::input(format!(
                 "open {}: it is not a regular file",
