@@ -1,1 +1,3 @@
-//! Filled in its own commit.
+//! Base images: where they come from, and the making of one from packages.
+
+pub mod bootstrap;
