@@ -1,1 +1,4 @@
 //! Shared pieces of the integration tests: images they build themselves, and the programs that check them.
+
+pub mod sequences;
+pub mod volumes;
