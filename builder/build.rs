@@ -1,8 +1,8 @@
-//! Carries files inside the command, so that it is one file: the shipped
-//! overlays, and the first-boot program.
+//! Takes the shipped overlays and the first-boot program into the command, so
+//! that one file is all there is to install.
 //!
-//! `NODEKILN_EMBED_FIRSTBOOT_X86_64` and `..._ARM64` name the programs while
-//! building a release (`scripts/build`). A build without them looks for the
+//! `NODEKILN_EMBED_FIRSTBOOT_X86_64` and `..._ARM64` name the programs while a
+//! release is built (`scripts/build`). A build without them looks for the
 //! program at run time: `src/firstboot.rs`.
 
 #![allow(
@@ -11,84 +11,79 @@
 )]
 
 use std::fmt::Write as _;
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 fn main() {
-    let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo"));
     for architecture in ["X86_64", "ARM64"] {
-        program(architecture, &folder);
+        embed(architecture, &out);
     }
-    overlays(&folder);
+    let overlays = manifest.join("../overlays");
+    println!("cargo::rerun-if-changed={}", overlays.display());
+    let mut text = "const SHIPPED: &[Shipped] = &[\n".to_owned();
+    for overlay in sorted(&overlays) {
+        let name = file_name(&overlay);
+        collect(&overlay, &name, "", &mut text);
+    }
+    text.push_str("];\n");
+    fs::write(out.join("overlays.rs"), text).expect("the output folder can be written");
 }
 
-fn program(architecture: &str, folder: &Path) {
+/// Puts the first-boot program where `include_bytes!` finds it; an empty file
+/// when none was named.
+fn embed(architecture: &str, out: &Path) {
     let name = format!("NODEKILN_EMBED_FIRSTBOOT_{architecture}");
-    println!("cargo:rerun-if-env-changed={name}");
-    let target = folder.join(format!("firstboot-{}", architecture.to_lowercase()));
-    match std::env::var_os(&name) {
-        Some(program) => {
-            println!("cargo:rerun-if-changed={}", program.to_string_lossy());
-            std::fs::copy(&program, &target)
-                .unwrap_or_else(|error| panic!("{name} is {}: {error}", program.to_string_lossy()));
-        }
-        // An empty file means that none came along.
-        None => std::fs::write(&target, b"").expect("OUT_DIR can be written"),
-    }
+    println!("cargo::rerun-if-env-changed={name}");
+    let target = out.join(format!("firstboot-{}", architecture.to_lowercase()));
+    let bytes = std::env::var_os(&name).map_or_else(Vec::new, |program| {
+        println!("cargo::rerun-if-changed={}", program.display());
+        fs::read(&program).unwrap_or_else(|error| panic!("{name}: {}: {error}", program.display()))
+    });
+    fs::write(target, bytes).expect("the output folder can be written");
 }
 
-/// Lists every file of `overlays/NAME/` as a Rust table.
-fn overlays(folder: &Path) {
-    let root = Path::new("../overlays")
-        .canonicalize()
-        .expect("overlays/ lies beside builder/");
-    println!("cargo:rerun-if-changed={}", root.display());
-    let mut table = String::from("&[\n");
-    for overlay in sorted(&root) {
-        let name = overlay
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        list(&overlay, &overlay, &name, &mut table);
-    }
-    table.push(']');
-    std::fs::write(folder.join("overlays.rs"), table).expect("OUT_DIR can be written");
-}
-
-fn list(folder: &Path, overlay: &Path, name: &str, table: &mut String) {
-    println!("cargo:rerun-if-changed={}", folder.display());
+fn collect(folder: &Path, overlay: &str, prefix: &str, text: &mut String) {
+    println!("cargo::rerun-if-changed={}", folder.display());
     for path in sorted(folder) {
-        let kind = path.symlink_metadata().expect("a listed file");
-        let below = path
-            .strip_prefix(overlay)
-            .expect("below")
-            .to_string_lossy()
-            .into_owned();
-        if kind.is_dir() {
-            list(&path, overlay, name, table);
-        } else if kind.is_symlink() {
-            let target = path.read_link().expect("a link");
-            let target = target.to_string_lossy();
-            writeln!(table, "    Shipped::Link({name:?}, {below:?}, {target:?}),").expect("fits");
-        } else {
-            println!("cargo:rerun-if-changed={}", path.display());
-            let executable = kind.permissions().mode() & 0o100 != 0;
-            let source = path.to_string_lossy();
-            writeln!(
-                table,
-                "    Shipped::File({name:?}, {below:?}, {executable}, include_bytes!({source:?})),"
-            )
-            .expect("fits");
+        let inside = format!("{prefix}/{}", file_name(&path));
+        let metadata = fs::symlink_metadata(&path).expect("what was listed exists");
+        assert!(
+            !metadata.is_symlink(),
+            "a shipped overlay holds the link {inside}: links are not embedded"
+        );
+        if metadata.is_dir() {
+            collect(&path, overlay, &inside, text);
+            continue;
         }
+        println!("cargo::rerun-if-changed={}", path.display());
+        let executable = metadata.permissions().mode() & 0o111 != 0;
+        let path = path.canonicalize().expect("what was listed exists");
+        writeln!(
+            text,
+            "    Shipped {{ overlay: {overlay:?}, path: {inside:?}, executable: {executable}, bytes: include_bytes!({path:?}) }},"
+        )
+        .expect("writing to a string cannot fail");
     }
 }
 
+/// The paths in a folder, by name; none when there is no folder.
 fn sorted(folder: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.expect("a folder entry").path())
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a folder can be read to its end").path())
         .collect();
-    entries.sort();
-    entries
+    paths.sort();
+    paths
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .expect("names of shipped files are UTF-8")
+        .to_owned()
 }

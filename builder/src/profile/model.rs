@@ -100,6 +100,16 @@ pub enum Architecture {
     Arm64,
 }
 
+impl Architecture {
+    /// As profiles write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
 /// The disk image to start from: exactly one of `path`, `url` and `bootstrap`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -213,6 +223,23 @@ pub enum ComponentName {
     AwsSigningHelper,
     /// Installs and registers the SSM agent.
     SsmSetupCli,
+}
+
+impl ComponentName {
+    /// As profiles write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubelet => "kubelet",
+            Self::Kubectl => "kubectl",
+            Self::Containerd => "containerd",
+            Self::Runc => "runc",
+            Self::CniPlugins => "cni-plugins",
+            Self::EcrCredentialProvider => "ecr-credential-provider",
+            Self::AwsIamAuthenticator => "aws-iam-authenticator",
+            Self::AwsSigningHelper => "aws-signing-helper",
+            Self::SsmSetupCli => "ssm-setup-cli",
+        }
+    }
 }
 
 /// Where a component comes from: exactly one of `url`, `path`, `fromBase` and

@@ -1,0 +1,251 @@
+//! Which partition is what: by type GUID, label and content together.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::plan::Target;
+use crate::volume::FileSystem;
+
+/// Type GUID of the EFI system partition (UEFI specification, table 5.7).
+pub const TYPE_ESP: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+/// Type GUID of an extended boot loader partition (UAPI group, "Discoverable
+/// Partitions Specification").
+pub const TYPE_EXTENDED_BOOT: &str = "BC13C2FF-59E6-4262-A352-B275FD6F7172";
+
+/// What is known of one partition after a look into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Candidate {
+    /// Partition number, from 1.
+    pub number: u32,
+    /// Type GUID, upper case.
+    pub type_guid: String,
+    /// Name in the partition table.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// File system by its superblock, if one is known.
+    pub file_system: Option<FileSystem>,
+    /// Label of the file system.
+    pub label: String,
+    /// What its top folder looks like.
+    pub content: Look,
+}
+
+/// What the top folder of a file system looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Look {
+    /// Nothing that is known, or not readable.
+    #[default]
+    Other,
+    /// An installed system: it has an os-release.
+    System,
+    /// Kernels and a boot loader's folder, but no system.
+    Boot,
+    /// A folder `EFI`.
+    Efi,
+}
+
+/// The partitions that a bake works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The root file system.
+    pub root: u32,
+    /// A separate `/boot`.
+    pub boot: Option<u32>,
+    /// The EFI system partition.
+    pub esp: Option<u32>,
+}
+
+impl Found {
+    /// The partition number by target.
+    pub fn by_target(&self) -> impl Iterator<Item = (Target, u32)> {
+        let root = Some((Target::Root, self.root));
+        let boot = self.boot.map(|number| (Target::Boot, number));
+        let esp = self.esp.map(|number| (Target::Esp, number));
+        [root, boot, esp].into_iter().flatten()
+    }
+}
+
+/// Says what a top folder is by the names in it.
+pub fn look(image: &mut dyn super::Tree) -> Result<Look> {
+    use super::tree::fixed;
+    if super::OsRelease::read(image)?.is_some() {
+        return Ok(Look::System);
+    }
+    let names: Vec<Vec<u8>> = image
+        .list(&fixed("/"))?
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    let has = |wanted: &[u8]| names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
+    let has_kernel = names.iter().any(|name| name.starts_with(b"vmlinuz"));
+    Ok(if has_kernel || has(b"grub") || has(b"grub2") {
+        Look::Boot
+    } else if has(b"EFI") {
+        Look::Efi
+    } else {
+        Look::Other
+    })
+}
+
+/// Chooses among the partitions of a disk.
+///
+/// # Errors
+/// [`crate::Class::Input`] when there is no root, or more than one; the error
+/// lists what was seen. [`crate::Class::Unsupported`] when the only thing that
+/// can be the root has a file system that nodekiln cannot edit.
+pub fn choose(candidates: &[Candidate]) -> Result<Found> {
+    let roots: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| candidate.content == Look::System)
+        .collect();
+    let root = match roots.as_slice() {
+        [root] => root.number,
+        [] => return Err(no_root(candidates)),
+        several => {
+            return Err(Error::input(format!(
+                "find the root partition: {} partitions hold an installed system:\n{}",
+                several.len(),
+                describe(several.iter().copied())
+            ))
+            .hint("nodekiln cannot choose between them: give a base with one installed system, or delete the other partition from a copy (sgdisk --delete=NUMBER)"));
+        }
+    };
+    let only = |fits: &dyn Fn(&Candidate) -> bool| {
+        let mut fitting = candidates
+            .iter()
+            .filter(|candidate| candidate.number != root && fits(candidate));
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => Some(one.number),
+            _ => None,
+        }
+    };
+    let boot = only(&|candidate| {
+        candidate.type_guid.eq_ignore_ascii_case(TYPE_EXTENDED_BOOT)
+            && candidate.file_system == Some(FileSystem::Ext4)
+    })
+    .or_else(|| {
+        only(&|candidate| {
+            candidate.content == Look::Boot && candidate.file_system == Some(FileSystem::Ext4)
+        })
+    });
+    let esp = only(&|candidate| {
+        candidate.type_guid.eq_ignore_ascii_case(TYPE_ESP)
+            && candidate.file_system == Some(FileSystem::Fat)
+    });
+    Ok(Found { root, boot, esp })
+}
+
+fn no_root(candidates: &[Candidate]) -> Error {
+    let seen = describe(candidates.iter());
+    let xfs = candidates
+        .iter()
+        .find(|candidate| candidate.file_system == Some(FileSystem::Xfs));
+    if let Some(xfs) = xfs {
+        return Error::unsupported(format!(
+            "find the root partition: partition {} is XFS, which nodekiln cannot edit yet:\n{seen}",
+            xfs.number
+        ))
+        .hint("take a base whose root is ext4 (Debian and Ubuntu cloud images are)");
+    }
+    Error::input(format!(
+        "find the root partition: no partition holds an installed system:\n{seen}"
+    ))
+    .hint("the base must be the disk of an installed system with an ext4 root; encrypted disks and LVM are not looked into")
+}
+
+fn describe<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> String {
+    let lines: Vec<String> = candidates
+        .map(|candidate| {
+            let file_system = match candidate.file_system {
+                Some(FileSystem::Ext4) => "ext4",
+                Some(FileSystem::Fat) => "FAT",
+                Some(FileSystem::Xfs) => "XFS",
+                None => "no known file system",
+            };
+            format!(
+                "  partition {}: {file_system}, {} MiB, name '{}', label '{}', type {}",
+                candidate.number,
+                candidate.size >> 20,
+                candidate.name.escape_debug(),
+                candidate.label.escape_debug(),
+                candidate.type_guid
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        "  no partitions at all".to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Class;
+
+    fn candidate(number: u32, file_system: Option<FileSystem>, content: Look) -> Candidate {
+        Candidate {
+            number,
+            type_guid: "0FC63DAF-8483-4772-8E79-3D69D8477DE4".to_owned(),
+            name: String::new(),
+            size: 1 << 30,
+            file_system,
+            label: format!("volume-{number}"),
+            content,
+        }
+    }
+
+    #[test]
+    fn finds_the_layout_of_ubuntu() {
+        let mut esp = candidate(15, Some(FileSystem::Fat), Look::Efi);
+        esp.type_guid = TYPE_ESP.to_lowercase();
+        let mut boot = candidate(16, Some(FileSystem::Ext4), Look::Other);
+        boot.type_guid = TYPE_EXTENDED_BOOT.to_owned();
+        let all = [
+            candidate(14, None, Look::Other),
+            esp,
+            boot,
+            candidate(1, Some(FileSystem::Ext4), Look::System),
+        ];
+        let found = choose(&all).expect("one root");
+        assert_eq!(
+            found,
+            Found {
+                root: 1,
+                boot: Some(16),
+                esp: Some(15)
+            }
+        );
+    }
+
+    #[test]
+    fn lists_what_it_saw() {
+        let error = choose(&[candidate(3, None, Look::Other)]).expect_err("no root");
+        assert_eq!(error.class(), Class::Input);
+        assert!(
+            error.to_string().contains("partition 3: no known"),
+            "{error}"
+        );
+        assert!(
+            choose(&[])
+                .expect_err("nothing")
+                .to_string()
+                .contains("no partitions")
+        );
+
+        let system = |number| candidate(number, Some(FileSystem::Ext4), Look::System);
+        let error = choose(&[system(1), system(2)]).expect_err("two roots");
+        assert!(error.to_string().contains("label 'volume-1'"), "{error}");
+        assert!(error.to_string().contains("label 'volume-2'"), "{error}");
+        assert!(error.hint_text().is_some());
+    }
+
+    #[test]
+    fn says_that_xfs_is_not_edited_yet() {
+        let error = choose(&[candidate(1, Some(FileSystem::Xfs), Look::Other)]).expect_err("XFS");
+        assert_eq!(error.class(), Class::Unsupported);
+    }
+}
