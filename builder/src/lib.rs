@@ -19,6 +19,7 @@
 
 pub mod bake;
 pub mod base;
+pub mod build;
 pub mod catalog;
 pub mod disk;
 pub mod environment;

@@ -169,10 +169,12 @@ pub struct ImageFile {
     pub size: u64,
     /// Size of the disk in bytes.
     pub virtual_size: u64,
-    /// sha256 of the file.
-    pub sha256: String,
+    /// sha256 of the file. A raw image has none: it would cost time for every
+    /// hole of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// sha256 over the sha256 of each 512 KiB of the disk, as EBS's `LINEAR`
-    /// aggregation computes it.
+    /// aggregation computes it; of raw images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linear_sha256: Option<String>,
 }
