@@ -12,8 +12,10 @@
 
 pub mod ext4;
 pub mod fat;
+mod identity;
 #[cfg(test)]
 mod memory;
+pub mod mount;
 mod need;
 mod open;
 mod refusal;

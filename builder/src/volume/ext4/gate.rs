@@ -135,6 +135,24 @@ pub fn judge(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
     Ok(superblock)
 }
 
+/// Label, UUID and last write of a superblock that [`recognise`] took.
+pub(in crate::volume) fn identity(raw: &[u8]) -> (String, [u8; 16], Timestamp) {
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&raw[0x68..0x78]);
+    let label = &raw[0x78..0x88];
+    let end = label.iter().position(|byte| *byte == 0).unwrap_or(16);
+    let last_written = Timestamp {
+        // `s_wtime`, and its high byte.
+        seconds: i64::from(u32_at(raw, 0x30)) | i64::from(raw[0x274]) << 32,
+        nanoseconds: 0,
+    };
+    (
+        String::from_utf8_lossy(&label[..end]).into_owned(),
+        uuid,
+        last_written,
+    )
+}
+
 const DOING: &str = "open the ext4 file system";
 
 fn damaged(text: impl Into<String>) -> Error {
@@ -213,11 +231,7 @@ fn parse(raw: &[u8], partition: u64) -> Result<Superblock> {
             "the numbers in the superblock contradict each other",
         ));
     }
-    let mut uuid = [0; 16];
-    uuid.copy_from_slice(&raw[0x68..0x78]);
-    let label = &raw[0x78..0x88];
-    let end = label.iter().position(|byte| *byte == 0).unwrap_or(16);
-    let written = i64::from(u32_at(raw, 0x30)) | i64::from(raw[0x274]) << 32;
+    let (label, uuid, last_written) = identity(raw);
     Ok(Superblock {
         block_size,
         blocks,
@@ -226,11 +240,8 @@ fn parse(raw: &[u8], partition: u64) -> Result<Superblock> {
         free_inodes,
         inode_size,
         uuid,
-        label: String::from_utf8_lossy(&label[..end]).into_owned(),
-        last_written: Timestamp {
-            seconds: written,
-            nanoseconds: 0,
-        },
+        label,
+        last_written,
         state: u16_at(raw, 0x3A),
         compat: u32_at(raw, 0x5C),
         incompat,

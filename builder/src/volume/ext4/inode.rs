@@ -79,17 +79,18 @@ impl RawInode<'_> {
     /// as the kernel does.
     pub fn set_attributes(&mut self, attributes: &Attributes) {
         let kind = self.get16(MODE) & 0xF000;
-        self.put16(MODE, kind | (attributes.mode & 0o7777) as u16);
+        // A link's mode means nothing, and is the same everywhere.
+        let mode = if kind == 0xA000 {
+            0o777
+        } else {
+            attributes.mode & 0o7777
+        };
+        self.put16(MODE, kind | mode as u16);
         self.put16(UID.0, attributes.uid as u16);
         self.put16(UID.1, (attributes.uid >> 16) as u16);
         self.put16(GID.0, attributes.gid as u16);
         self.put16(GID.1, (attributes.gid >> 16) as u16);
         self.set_time(MODIFIED, attributes.modified);
-    }
-
-    /// The modification time alone.
-    pub fn set_modified(&mut self, time: Timestamp) {
-        self.set_time(MODIFIED, time);
     }
 
     /// The time of the last change of the inode.

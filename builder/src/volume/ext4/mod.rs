@@ -323,15 +323,7 @@ impl Volume for Ext4 {
     }
 
     fn uuid(&self) -> String {
-        let hexadecimal: String = self
-            .superblock
-            .uuid
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        [0..8, 8..12, 12..16, 16..20, 20..32]
-            .map(|range| &hexadecimal[range])
-            .join("-")
+        super::identity::uuid_text(&self.superblock.uuid)
     }
 
     fn last_written(&self) -> Timestamp {

@@ -15,3 +15,28 @@ pub fn recognise(sector: &[u8]) -> bool {
         && matches!(sector[16], 1 | 2)
         && (sector[21] == 0xF0 || sector[21] >= 0xF8)
 }
+
+/// Label and serial number (`ABCD-1234`) of a boot sector.
+pub(super) fn identity(sector: &[u8]) -> (String, String) {
+    // FAT32 has 28 more bytes before the same fields.
+    let wide = sector[22] == 0 && sector[23] == 0;
+    let at = if wide { 67 } else { 39 };
+    let serial = format!(
+        "{:02X}{:02X}-{:02X}{:02X}",
+        sector[at + 3],
+        sector[at + 2],
+        sector[at + 1],
+        sector[at]
+    );
+    let label = String::from_utf8_lossy(&sector[at + 4..at + 15])
+        .trim_end()
+        .to_owned();
+    (
+        if label == "NO NAME" {
+            String::new()
+        } else {
+            label
+        },
+        serial,
+    )
+}
