@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// `apiVersion` of the only version there is.
 pub const API_VERSION: &str = "nodekiln.dev/v1alpha1";
 /// `kind` of a profile.
@@ -35,6 +37,7 @@ pub struct Metadata {
     /// Values for templates: `{{ NAME }}` in any string of `spec`, and in
     /// overlay files that end in `.tmpl`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, schema::Text>")]
     pub variables: BTreeMap<String, String>,
 }
 
@@ -86,6 +89,7 @@ fn default_outputs() -> Vec<Output> {
 /// Processor architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::add_architecture_aliases)]
 pub enum Architecture {
     /// x86-64; `amd64` in Go's and Debian's words.
     #[default]
@@ -314,6 +318,7 @@ pub struct Kernel {
     pub modules: Vec<String>,
     /// Settings, as in `sysctl.d`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, schema::Text>")]
     pub sysctl: BTreeMap<String, String>,
     /// Arguments added to the kernel command line; an argument `-NAME` removes
     /// all of that name.
