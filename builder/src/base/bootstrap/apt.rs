@@ -91,7 +91,9 @@ fn lines(text: &str) -> Vec<Source> {
     text.lines()
         .filter_map(|line| {
             let line = line.split('#').next()?.trim();
-            let rest = line.strip_prefix("deb")?.trim_start_matches(|c| c == ' ' || c == '\t');
+            let rest = line
+                .strip_prefix("deb")?
+                .trim_start_matches(|c| c == ' ' || c == '\t');
             let (options, rest) = match rest.strip_prefix('[') {
                 Some(bracketed) => bracketed.split_once(']')?,
                 None => ("", rest),

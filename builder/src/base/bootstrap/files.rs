@@ -37,8 +37,14 @@ pub(super) fn root_files(
     let mut files = vec![
         ("/dev".to_owned(), Generated::Directory),
         ("/boot/efi".to_owned(), Generated::Directory),
-        ("/boot/grub/grub.cfg".to_owned(), Generated::File(grub_config(root_uuid, kernel, distribution))),
-        ("/etc/default/grub".to_owned(), Generated::File(grub_defaults())),
+        (
+            "/boot/grub/grub.cfg".to_owned(),
+            Generated::File(grub_config(root_uuid, kernel, distribution)),
+        ),
+        (
+            "/etc/default/grub".to_owned(),
+            Generated::File(grub_defaults()),
+        ),
         ("/etc/fstab".to_owned(), Generated::File(fstab())),
         ("/etc/hostname".to_owned(), file("localhost\n")),
         ("/etc/hosts".to_owned(), file(HOSTS)),
@@ -46,7 +52,10 @@ pub(super) fn root_files(
         ("/etc/machine-id".to_owned(), file("")),
         // What a platform's own configuration does not name gets an address by
         // DHCP; files of cloud-init and netplan sort before this one.
-        ("/etc/systemd/network/90-dhcp.network".to_owned(), file(DHCP)),
+        (
+            "/etc/systemd/network/90-dhcp.network".to_owned(),
+            file(DHCP),
+        ),
         (
             "/etc/systemd/system/dbus-org.freedesktop.network1.service".to_owned(),
             Generated::Link("/lib/systemd/system/systemd-networkd.service"),
@@ -67,7 +76,10 @@ pub(super) fn root_files(
             Generated::Link("/lib/systemd/system/systemd-network-generator.service"),
         ),
         (
-            unit("network-online.target", "systemd-networkd-wait-online.service"),
+            unit(
+                "network-online.target",
+                "systemd-networkd-wait-online.service",
+            ),
             Generated::Link("/lib/systemd/system/systemd-networkd-wait-online.service"),
         ),
     ]);
@@ -117,7 +129,11 @@ fn grub_config(root_uuid: &str, kernel: &str, distribution: &str) -> String {
          set timeout=0\n\
          ### BEGIN /etc/grub.d/10_linux ###\n\
          {}{}### END /etc/grub.d/10_linux ###\n",
-        entry(distribution, &format!("gnulinux-simple-{root_uuid}"), COMMAND_LINE),
+        entry(
+            distribution,
+            &format!("gnulinux-simple-{root_uuid}"),
+            COMMAND_LINE
+        ),
         entry(
             &format!("{distribution}, with Linux {kernel} (recovery mode)"),
             &format!("gnulinux-{kernel}-recovery-{root_uuid}"),
@@ -225,7 +241,11 @@ mod tests {
         ] {
             assert!(is_leftover(path), "{path}");
         }
-        for path in ["/etc/ssh/sshd_config", "/var/lib/dpkg/status", "/etc/passwd"] {
+        for path in [
+            "/etc/ssh/sshd_config",
+            "/var/lib/dpkg/status",
+            "/etc/passwd",
+        ] {
             assert!(!is_leftover(path), "{path}");
         }
     }

@@ -86,8 +86,10 @@ pub(super) fn wanted(platform: Platform, asked: &[String]) -> Result<Vec<String>
             // apt reads a trailing sign as 'remove' or 'install'.
             && !name.ends_with(['+', '-']);
         if !well_formed {
-            return Err(Error::input(format!("'{name}' is no name of a Debian package"))
-                .hint("names have lower-case letters, digits, '+', '-' and '.'"));
+            return Err(
+                Error::input(format!("'{name}' is no name of a Debian package"))
+                    .hint("names have lower-case letters, digits, '+', '-' and '.'"),
+            );
         }
         names.push(name.clone());
     }
@@ -129,7 +131,16 @@ mod tests {
     #[test]
     fn refuses_what_apt_would_take_as_something_else() {
         let platform = platform(Architecture::X86_64);
-        for bad in ["", "-o", "runc-", "a b", "Runc", "x,y", "../x", "?essential"] {
+        for bad in [
+            "",
+            "-o",
+            "runc-",
+            "a b",
+            "Runc",
+            "x,y",
+            "../x",
+            "?essential",
+        ] {
             assert!(wanted(platform, &[bad.to_owned()]).is_err(), "{bad}");
         }
         let names = wanted(platform, &["runc".to_owned(), "udev".to_owned()]).expect("good");
