@@ -22,12 +22,10 @@ use crate::image_path::ImagePath;
 use crate::plan::{Content, Entry, Node, Plan, Target, VolumePlan};
 use crate::progress::{Progress, Step};
 use crate::store::Digest;
-use crate::volume::{Kind, Volume};
+use crate::volume::{Kind, Volume, remove_tree};
 
 /// Bytes that are copied at once.
 const PIECE: usize = 1 << 20;
-/// Folders that lie in each other, at most, in a tree that is removed.
-const MAX_DEPTH: usize = 256;
 
 /// What a bake did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -106,7 +104,8 @@ fn apply_to(
 ) -> Result<()> {
     for path in changes.removals.keys() {
         progress.check()?;
-        if remove_tree(volume, path, 0)? {
+        if volume.metadata(path)?.is_some() {
+            remove_tree(volume, path)?;
             applied.removed += 1;
         }
     }
@@ -218,27 +217,6 @@ impl Read for Checked<'_> {
         self.progress.advance(Step::Bake, count as u64);
         Ok(count)
     }
-}
-
-/// Removes what is at `path` with everything below it, following no link;
-/// `false` when nothing was there.
-fn remove_tree(volume: &mut dyn Volume, path: &ImagePath, depth: usize) -> Result<bool> {
-    if depth > MAX_DEPTH {
-        return Err(Error::input(format!(
-            "remove {path}: more than {MAX_DEPTH} folders lie in each other"
-        )));
-    }
-    match volume.metadata(path)? {
-        None => return Ok(false),
-        Some(metadata) if metadata.kind == Kind::Directory => {
-            for entry in volume.read_directory(path)? {
-                remove_tree(volume, &path.join(&entry.name)?, depth + 1)?;
-            }
-            volume.remove_directory(path)?;
-        }
-        Some(_) => volume.remove_file(path)?,
-    }
-    Ok(true)
 }
 
 /// A kind in words.

@@ -1,68 +1,35 @@
 //! Finds too little space before the first write.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{Node, Target, VolumePlan};
-use crate::volume::Volume;
+use crate::volume::{Kind, Need, NeedOf, Volume};
 
-/// Bytes that one directory entry takes at most, on average, beside its name.
-const NAME_OVERHEAD: u64 = 16;
-
-/// Wants room for everything that `changes` writes, taking nothing into account
-/// that it frees: an estimate that may be larger than needed, not smaller.
+/// Wants room for everything that `changes` writes. What it frees does not count:
+/// the new content comes before the old one goes.
 ///
 /// # Errors
 /// [`crate::Class::Environment`] that says how much is missing.
 pub(super) fn check(target: Target, changes: &VolumePlan, volume: &mut dyn Volume) -> Result<()> {
     let space = volume.space()?;
-    let block = u64::from(space.block_size.max(1));
-    let mut bytes: u64 = 0;
-    let mut inodes: u64 = 0;
-    let mut names: u64 = 0;
+    let mut need = Need::new(volume.file_system(), &space);
     for (path, entry) in &changes.entries {
-        // What is replaced still counts: its blocks are freed after the new ones
-        // are taken.
-        let content = match &entry.node {
-            Node::File { content } => content.size,
-            Node::Symlink { target } => target.len() as u64,
-            Node::Directory { .. } => {
-                if volume.metadata(path)?.is_some() {
-                    continue;
-                }
-                block
-            }
+        let (kind, size) = match &entry.node {
+            Node::File { content } => (Kind::File, content.size),
+            Node::Symlink { target } => (Kind::Symlink, target.len() as u64),
+            Node::Directory { .. } if volume.metadata(path)?.is_some() => continue,
+            Node::Directory { .. } => (Kind::Directory, 0),
         };
-        let xattrs: usize = entry
-            .attributes
-            .xattrs
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        bytes = bytes
-            .saturating_add(content.div_ceil(block).saturating_mul(block))
-            .saturating_add((xattrs as u64).div_ceil(block).saturating_mul(block));
-        inodes += 1;
-        names += path.file_name().map_or(0, <[u8]>::len) as u64 + NAME_OVERHEAD;
+        let xattrs = entry.attributes.xattrs.iter();
+        need.add(&NeedOf {
+            kind,
+            size,
+            name: path.file_name().map_or(0, <[u8]>::len),
+            xattrs: xattrs.map(|(name, value)| name.len() + value.len()).sum(),
+        });
     }
-    // Extents and directory blocks: one block for each 64 MiB and the names.
-    let needed = bytes
-        .saturating_add((bytes >> 26).saturating_mul(block))
-        .saturating_add(names.div_ceil(block).saturating_mul(block));
-    if needed > space.free {
-        return Err(Error::environment(format!(
-            "bake the {} volume: {needed} bytes are needed and {} are free: {} are missing",
-            target.name(),
-            space.free,
-            needed - space.free
-        ))
-        .hint("give spec.diskSize a larger value, or bake less"));
-    }
-    match space.free_inodes {
-        Some(free) if inodes > free => Err(Error::environment(format!(
-            "bake the {} volume: {inodes} inodes are needed and {free} are free: {} are missing",
-            target.name(),
-            inodes - free
-        ))
-        .hint("give spec.diskSize a larger value: inodes come with it")),
-        _ => Ok(()),
-    }
+    need.check(&space).map_err(|error| {
+        error
+            .context(format!("bake the {} volume", target.name()))
+            .hint("give spec.diskSize a larger value, or bake less")
+    })
 }

@@ -1,24 +1,22 @@
 //! Which partition is what: by type GUID, label and content together.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::Image;
+use crate::disk::gpt::{Gpt, Guid};
+use crate::disk::{Slice, Storage};
 use crate::error::{Error, Result};
 use crate::plan::Target;
-use crate::volume::FileSystem;
-
-/// Type GUID of the EFI system partition (UEFI specification, table 5.7).
-pub const TYPE_ESP: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
-/// Type GUID of an extended boot loader partition (UAPI group, "Discoverable
-/// Partitions Specification").
-pub const TYPE_EXTENDED_BOOT: &str = "BC13C2FF-59E6-4262-A352-B275FD6F7172";
+use crate::volume::{self, Access, FileSystem, Timestamp, Volume};
 
 /// What is known of one partition after a look into it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug)]
 pub struct Candidate {
     /// Partition number, from 1.
     pub number: u32,
-    /// Type GUID, upper case.
-    pub type_guid: String,
+    /// What the table says that it is for.
+    pub type_guid: Guid,
     /// Name in the partition table.
     pub name: String,
     /// Size in bytes.
@@ -29,11 +27,12 @@ pub struct Candidate {
     pub label: String,
     /// What its top folder looks like.
     pub content: Look,
+    /// Why its file system, which is one that nodekiln edits, cannot be read.
+    pub problem: Option<Error>,
 }
 
 /// What the top folder of a file system looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Look {
     /// Nothing that is known, or not readable.
     #[default]
@@ -67,6 +66,76 @@ impl Found {
     }
 }
 
+/// Looks into every partition of a disk.
+///
+/// # Errors
+/// What the storage gives; a file system that cannot be read is no error yet
+/// (see [`Candidate::problem`]), it may not be needed.
+pub fn probe(disk: &Arc<dyn Storage>, table: &Gpt) -> Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    for partition in table.partitions() {
+        let doing = || format!("look into partition {}", partition.number);
+        let slice = Slice::new(Arc::clone(disk), partition.bytes())
+            .map_err(|error| Error::io(doing(), error))?;
+        let file_system = volume::detect(&slice).map_err(|error| Error::io(doing(), error))?;
+        let mut candidate = Candidate {
+            number: partition.number,
+            type_guid: partition.type_guid,
+            name: partition.name.clone(),
+            size: partition.size(),
+            file_system,
+            label: String::new(),
+            content: Look::Other,
+            problem: None,
+        };
+        if matches!(file_system, Some(FileSystem::Ext4 | FileSystem::Fat)) {
+            match look_into(Arc::new(slice)) {
+                Ok((label, content)) => {
+                    candidate.label = label;
+                    candidate.content = content;
+                }
+                Err(error) => candidate.problem = Some(error.context(doing())),
+            }
+        }
+        candidates.push(candidate);
+    }
+    Ok(candidates)
+}
+
+fn look_into(slice: Arc<dyn Storage>) -> Result<(String, Look)> {
+    let volume = volume::open(slice, Access::Read, Timestamp::default())?;
+    let label = volume.label();
+    let mut image = Image::new(BTreeMap::from([(Target::Root, volume)]))?;
+    Ok((label, look(&mut image)?))
+}
+
+/// Opens the partitions that were chosen, for a bake whose time stamps are
+/// `epoch`.
+///
+/// # Errors
+/// What the volumes give.
+pub fn open(
+    disk: &Arc<dyn Storage>,
+    table: &Gpt,
+    found: &Found,
+    access: Access,
+    epoch: Timestamp,
+) -> Result<Image> {
+    let mut volumes: BTreeMap<Target, Box<dyn Volume>> = BTreeMap::new();
+    for (target, number) in found.by_target() {
+        let doing = || format!("open partition {number}, the {} volume", target.name());
+        let partition = table.partition(number).ok_or_else(|| {
+            Error::new(crate::Class::Internal, format!("{}: it is gone", doing()))
+        })?;
+        let slice = Slice::new(Arc::clone(disk), partition.bytes())
+            .map_err(|error| Error::io(doing(), error))?;
+        let volume =
+            volume::open(Arc::new(slice), access, epoch).map_err(|error| error.context(doing()))?;
+        volumes.insert(target, volume);
+    }
+    Image::new(volumes)
+}
+
 /// Says what a top folder is by the names in it.
 pub fn look(image: &mut dyn super::Tree) -> Result<Look> {
     use super::tree::fixed;
@@ -95,7 +164,7 @@ pub fn look(image: &mut dyn super::Tree) -> Result<Look> {
 /// [`crate::Class::Input`] when there is no root, or more than one; the error
 /// lists what was seen. [`crate::Class::Unsupported`] when the only thing that
 /// can be the root has a file system that nodekiln cannot edit.
-pub fn choose(candidates: &[Candidate]) -> Result<Found> {
+pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
     let roots: Vec<&Candidate> = candidates
         .iter()
         .filter(|candidate| candidate.content == Look::System)
@@ -122,7 +191,7 @@ pub fn choose(candidates: &[Candidate]) -> Result<Found> {
         }
     };
     let boot = only(&|candidate| {
-        candidate.type_guid.eq_ignore_ascii_case(TYPE_EXTENDED_BOOT)
+        candidate.type_guid == Guid::EXTENDED_BOOT
             && candidate.file_system == Some(FileSystem::Ext4)
     })
     .or_else(|| {
@@ -131,13 +200,12 @@ pub fn choose(candidates: &[Candidate]) -> Result<Found> {
         })
     });
     let esp = only(&|candidate| {
-        candidate.type_guid.eq_ignore_ascii_case(TYPE_ESP)
-            && candidate.file_system == Some(FileSystem::Fat)
+        candidate.type_guid == Guid::ESP && candidate.file_system == Some(FileSystem::Fat)
     });
     Ok(Found { root, boot, esp })
 }
 
-fn no_root(candidates: &[Candidate]) -> Error {
+fn no_root(candidates: Vec<Candidate>) -> Error {
     let seen = describe(candidates.iter());
     let xfs = candidates
         .iter()
@@ -148,6 +216,13 @@ fn no_root(candidates: &[Candidate]) -> Error {
             xfs.number
         ))
         .hint("take a base whose root is ext4 (Debian and Ubuntu cloud images are)");
+    }
+    if let Some(problem) = candidates
+        .into_iter()
+        .filter(|candidate| candidate.file_system == Some(FileSystem::Ext4))
+        .find_map(|candidate| candidate.problem)
+    {
+        return problem.context("find the root partition");
     }
     Error::input(format!(
         "find the root partition: no partition holds an installed system:\n{seen}"
@@ -189,28 +264,29 @@ mod tests {
     fn candidate(number: u32, file_system: Option<FileSystem>, content: Look) -> Candidate {
         Candidate {
             number,
-            type_guid: "0FC63DAF-8483-4772-8E79-3D69D8477DE4".to_owned(),
+            type_guid: Guid::LINUX_FILESYSTEM,
             name: String::new(),
             size: 1 << 30,
             file_system,
             label: format!("volume-{number}"),
             content,
+            problem: None,
         }
     }
 
     #[test]
     fn finds_the_layout_of_ubuntu() {
         let mut esp = candidate(15, Some(FileSystem::Fat), Look::Efi);
-        esp.type_guid = TYPE_ESP.to_lowercase();
+        esp.type_guid = Guid::ESP;
         let mut boot = candidate(16, Some(FileSystem::Ext4), Look::Other);
-        boot.type_guid = TYPE_EXTENDED_BOOT.to_owned();
-        let all = [
+        boot.type_guid = Guid::EXTENDED_BOOT;
+        let all = vec![
             candidate(14, None, Look::Other),
             esp,
             boot,
             candidate(1, Some(FileSystem::Ext4), Look::System),
         ];
-        let found = choose(&all).expect("one root");
+        let found = choose(all).expect("one root");
         assert_eq!(
             found,
             Found {
@@ -223,29 +299,39 @@ mod tests {
 
     #[test]
     fn lists_what_it_saw() {
-        let error = choose(&[candidate(3, None, Look::Other)]).expect_err("no root");
+        let error = choose(vec![candidate(3, None, Look::Other)]).expect_err("no root");
         assert_eq!(error.class(), Class::Input);
         assert!(
             error.to_string().contains("partition 3: no known"),
             "{error}"
         );
         assert!(
-            choose(&[])
+            choose(Vec::new())
                 .expect_err("nothing")
                 .to_string()
                 .contains("no partitions")
         );
 
         let system = |number| candidate(number, Some(FileSystem::Ext4), Look::System);
-        let error = choose(&[system(1), system(2)]).expect_err("two roots");
+        let error = choose(vec![system(1), system(2)]).expect_err("two roots");
         assert!(error.to_string().contains("label 'volume-1'"), "{error}");
         assert!(error.to_string().contains("label 'volume-2'"), "{error}");
         assert!(error.hint_text().is_some());
     }
 
     #[test]
+    fn says_why_the_only_ext4_cannot_be_read() {
+        let mut dirty = candidate(1, Some(FileSystem::Ext4), Look::Other);
+        dirty.problem = Some(Error::input("the journal is dirty"));
+        let error = choose(vec![dirty]).expect_err("not readable");
+        let cause = std::error::Error::source(&error).expect("has a cause");
+        assert!(cause.to_string().contains("journal"), "{cause}");
+    }
+
+    #[test]
     fn says_that_xfs_is_not_edited_yet() {
-        let error = choose(&[candidate(1, Some(FileSystem::Xfs), Look::Other)]).expect_err("XFS");
+        let error =
+            choose(vec![candidate(1, Some(FileSystem::Xfs), Look::Other)]).expect_err("XFS");
         assert_eq!(error.class(), Class::Unsupported);
     }
 }

@@ -194,3 +194,6 @@ impl Plan {
         Digest::from_bytes(Sha256::digest(self.canonical()).into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

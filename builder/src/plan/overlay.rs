@@ -130,7 +130,11 @@ pub fn render(text: &str, origin: &str, profile: &Profile) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_keep_trailing_newline(true);
+    let syntax = minijinja::syntax::SyntaxConfig::builder()
+        .keep_trailing_newline(true)
+        .build()
+        .expect("the default delimiters do not contradict each other");
+    environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
     let mut context: BTreeMap<&str, &str> = BTreeMap::from([
         ("name", profile.metadata.name.as_str()),
@@ -144,7 +148,7 @@ pub fn render(text: &str, origin: &str, profile: &Profile) -> Result<String> {
             .map(|(name, value)| (name.as_str(), value.as_str())),
     );
     environment
-        .render_named_str(origin, text, &context)
+        .render_named_str(origin, text, minijinja::Value::from_pairs(context))
         .map_err(|error| template_error(&error, text, origin, variables.keys()))
 }
 

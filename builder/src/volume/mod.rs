@@ -15,6 +15,7 @@ pub mod fat;
 mod identity;
 #[cfg(test)]
 mod memory;
+pub mod model;
 pub mod mount;
 mod need;
 mod open;
