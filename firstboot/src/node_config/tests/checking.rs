@@ -41,7 +41,7 @@ fn every_rule_for_hybrid_nodes_has_its_complaint() {
         ("https://ABC", "ABC", "spec.cluster.apiServerEndpoint"),
         (
             "https://ABC",
-            "'https://A B'#",
+            "'https://A B' #",
             "spec.cluster.apiServerEndpoint",
         ),
         (
@@ -75,7 +75,7 @@ fn every_rule_for_hybrid_nodes_has_its_complaint() {
             "profile/a",
             "spec.hybrid.iamRolesAnywhere.trustAnchorArn",
         ),
-        ("profile/b", "", "spec.hybrid.iamRolesAnywhere.profileArn"),
+        ("profile/b", "profile/", "spec.hybrid.iamRolesAnywhere.profileArn"),
         (
             "arn:aws:iam::",
             "arn:aws:sts::",

@@ -181,7 +181,7 @@ fn damaged_messages_are_refused_and_no_part_is_lost() {
         (
             "closed early",
             good.replacen("--==B==\n", "--==B==--\n", 1),
-            "boundary after the closing one",
+            "after the closing boundary",
         ),
         (
             "a part behind the end",

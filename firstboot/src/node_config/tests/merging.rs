@@ -139,7 +139,7 @@ fn a_second_containerd_configuration_replaces_only_for_hybrid_nodes() {
     assert_eq!(
         lines(&parse(&text.join("---\n")).unwrap_err()),
         [
-            "7:24 spec.containerd.config: `spec.containerd.config` is given in two documents and cannot be merged"
+            "9:24 spec.containerd.config: `spec.containerd.config` is given in two documents and cannot be merged"
         ]
     );
 }
@@ -160,7 +160,7 @@ fn problems_name_the_text_they_are_in() {
         "two: line 4, column 3: unknown field `cluser` in `spec`"
     );
     let parts = [
-        part("one", "  cluster: {name: -}\n"),
+        part("one", "  cluster: {name: a b}\n"),
         part("two", "  hybrid: {ssm: {activationCode: a}}"),
     ];
     let problems = parse_parts(&parts).unwrap().check();
@@ -177,8 +177,8 @@ fn problems_name_the_text_they_are_in() {
     assert_eq!(
         places,
         [
-            ("one", 4, "spec.cluster.name"),
             ("one", 4, "spec.cluster.region"),
+            ("one", 4, "spec.cluster.name"),
             ("two", 4, "spec.hybrid.ssm.activationId"),
             ("two", 4, "spec.hybrid.ssm.activationCode"),
         ]

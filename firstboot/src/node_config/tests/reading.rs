@@ -91,7 +91,7 @@ fn repeated_keys_are_refused_in_every_mapping() {
         lines(&refused(&text)),
         [
             "6:5 : this key was already given in line 5",
-            "7:30 : this key was already given in line 7"
+            "7:28 : this key was already given in line 7"
         ]
     );
 }
