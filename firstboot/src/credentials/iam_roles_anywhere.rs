@@ -1,8 +1,11 @@
 //! IAM Roles Anywhere: a certificate and its key on the machine.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::node_config::model::{
     DEFAULT_AWS_CONFIG_PATH, DEFAULT_CERTIFICATE_PATH, DEFAULT_PRIVATE_KEY_PATH, IamRolesAnywhere,
 };
+use crate::node_config::{CertificateError, check_node_certificate};
 use crate::system::{self, Files};
 
 /// Largest certificate file that is read, in bytes.
@@ -79,6 +82,8 @@ pub enum Finding {
         problem: String,
         /// What to do about it.
         hint: String,
+        /// Whether it may mend itself, as a clock does that is not yet set.
+        may_pass: bool,
     },
     /// It works, but is not as it should be.
     Warning(String),
@@ -89,35 +94,65 @@ pub enum Finding {
 pub fn inspect_files(
     settings: &Settings<'_>,
     files: &dyn Files,
+    now: SystemTime,
 ) -> Result<Vec<Finding>, system::Error> {
     let mut findings = Vec::new();
-    let certificate = settings.certificate_path;
-    match files.read(certificate, CERTIFICATE_LIMIT)? {
-        None => findings.push(Finding::Fatal {
-            problem: format!("the node's certificate {certificate} does not exist"),
-            hint: "let the seed write it (cloud-init's write_files), or give spec.hybrid.iamRolesAnywhere.certificatePath".into(),
-        }),
-        Some(bytes) if !holds(&bytes, b"-----BEGIN CERTIFICATE-----") => findings.push(Finding::Fatal {
-            problem: format!("{certificate} holds no certificate in PEM"),
-            hint: "write the node's own certificate there, in PEM".into(),
-        }),
-        Some(_) => {}
-    }
-    let key = settings.private_key_path;
-    match files.status(key)? {
-        None => findings.push(Finding::Fatal {
-            problem: format!("the node's private key {key} does not exist"),
-            hint: "let the seed write it (cloud-init's write_files), or give spec.hybrid.iamRolesAnywhere.privateKeyPath".into(),
-        }),
-        Some(status) if status.mode & 0o077 != 0 => findings.push(Finding::Warning(format!(
-            "the node's private key {key} can be read by others (mode {:04o}); 0600 is enough",
-            status.mode
-        ))),
-        Some(_) => {}
-    }
+    findings.extend(inspect_certificate(settings.certificate_path, files, now)?);
+    findings.extend(inspect_key(settings.private_key_path, files)?);
     Ok(findings)
 }
 
-fn holds(bytes: &[u8], needle: &[u8]) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle)
+fn inspect_certificate(
+    path: &str,
+    files: &dyn Files,
+    now: SystemTime,
+) -> Result<Option<Finding>, system::Error> {
+    let fatal = |problem: String, hint: &str, may_pass| {
+        Ok(Some(Finding::Fatal {
+            problem,
+            hint: hint.into(),
+            may_pass,
+        }))
+    };
+    let Some(bytes) = files.read(path, CERTIFICATE_LIMIT)? else {
+        return fatal(
+            format!("the node's certificate {path} does not exist"),
+            "let the seed write it (cloud-init's write_files), or give \
+             spec.hybrid.iamRolesAnywhere.certificatePath",
+            false,
+        );
+    };
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match check_node_certificate(&bytes, i64::try_from(seconds).unwrap_or(i64::MAX)) {
+        Ok(_) => Ok(None),
+        Err(error @ CertificateError::NotYetValid) => fatal(
+            format!("the node's certificate {path} cannot be used: {error}"),
+            "set the machine's clock, or let a time service set it",
+            true,
+        ),
+        Err(error) => fatal(
+            format!("the node's certificate {path} cannot be used: {error}"),
+            "write the node's own, valid certificate there, in PEM",
+            false,
+        ),
+    }
+}
+
+fn inspect_key(path: &str, files: &dyn Files) -> Result<Option<Finding>, system::Error> {
+    Ok(match files.status(path)? {
+        None => Some(Finding::Fatal {
+            problem: format!("the node's private key {path} does not exist"),
+            hint: "let the seed write it (cloud-init's write_files), or give \
+                   spec.hybrid.iamRolesAnywhere.privateKeyPath"
+                .into(),
+            may_pass: false,
+        }),
+        Some(status) if status.is_file && status.mode & 0o077 != 0 => {
+            Some(Finding::Warning(format!(
+                "the node's private key {path} can be read by others (mode {:04o}); 0600 is enough",
+                status.mode
+            )))
+        }
+        Some(_) => None,
+    })
 }

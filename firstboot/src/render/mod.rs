@@ -25,6 +25,8 @@ mod sysctl;
 pub use credential_provider::DEFAULT_PROGRAM as CREDENTIAL_PROVIDER;
 pub use facts::{Facts, Version};
 pub use kubelet_config::{cluster_dns, merge};
+pub use modules::MODULES;
+pub use node::supported;
 pub use reserved::{kube_reserved_cpu, kube_reserved_memory};
 pub use sandbox_image::sandbox_image;
 pub use signing_helper::UNIT as SIGNING_HELPER_UNIT;

@@ -3,7 +3,7 @@
 use super::{File, Part};
 
 /// Names of the modules, as /sys/module shows them.
-pub(super) const MODULES: [&str; 2] = ["overlay", "br_netfilter"];
+pub const MODULES: [&str; 2] = ["overlay", "br_netfilter"];
 
 pub(super) fn file() -> File {
     File::public(

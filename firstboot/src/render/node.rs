@@ -19,18 +19,7 @@ pub(super) struct Node<'a> {
 impl<'a> Node<'a> {
     pub fn new(config: &'a NodeConfig, facts: &'a Facts) -> Result<Self, Error> {
         let provider = credentials::provider(config)?;
-        let name = match &provider {
-            Provider::IamRolesAnywhere(settings) => settings.node_name,
-            Provider::Ssm => {
-                facts
-                    .managed_instance_id
-                    .as_deref()
-                    .ok_or_else(|| Error::Unsupported {
-                        what: "registering the machine with SSM (spec.hybrid.ssm)".into(),
-                        hint: "use spec.hybrid.iamRolesAnywhere".into(),
-                    })?
-            }
-        };
+        let name = name(&provider, facts.managed_instance_id.as_deref())?;
         refuse_what_this_version_lacks(config)?;
         let cluster = &config.spec.cluster;
         for (field, value) in [
@@ -64,6 +53,25 @@ impl<'a> Node<'a> {
             certificate_authority,
         })
     }
+}
+
+/// Name of the node: only ever from the NodeConfig or the registration, whatever
+/// the machine's host name is.
+fn name<'a>(provider: &Provider<'a>, managed: Option<&'a str>) -> Result<&'a str, Error> {
+    match provider {
+        Provider::IamRolesAnywhere(settings) => Ok(settings.node_name),
+        Provider::Ssm => managed.ok_or_else(|| Error::Unsupported {
+            what: "registering the machine with SSM (spec.hybrid.ssm)".into(),
+            hint: "use spec.hybrid.iamRolesAnywhere".into(),
+        }),
+    }
+}
+
+/// Whether this version can make a node from a NodeConfig, as far as that can be
+/// said without the machine.
+pub fn supported(config: &NodeConfig) -> Result<(), Error> {
+    name(&credentials::provider(config)?, None)?;
+    refuse_what_this_version_lacks(config)
 }
 
 fn refuse_what_this_version_lacks(config: &NodeConfig) -> Result<(), Error> {

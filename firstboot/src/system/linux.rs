@@ -1,5 +1,6 @@
 //! The machine that this program runs on.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
@@ -18,6 +19,7 @@ use super::{
 pub struct Linux {
     files: Folder,
     started: Instant,
+    waited: Cell<Duration>,
     manager: Manager,
     /// Whether a service manager started this program, and not a person.
     is_service: bool,
@@ -32,6 +34,7 @@ impl Linux {
         Self {
             files: Folder::new("/"),
             started: Instant::now(),
+            waited: Cell::default(),
             manager,
             is_service: socket.is_some() || variable("INVOCATION_ID").is_some(),
         }
@@ -73,7 +76,14 @@ impl Files for Linux {
 
 impl Programs for Linux {
     fn run(&self, task: &Task) -> Result<Ended, Error> {
-        process::run(task, self.manager.interval(), &|| self.manager.alive())
+        let started = Instant::now();
+        let ended = process::run(task, self.manager.interval(), &|| self.manager.alive());
+        self.waited.set(self.waited.get() + started.elapsed());
+        ended
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited.get()
     }
 }
 
@@ -84,6 +94,12 @@ impl Clock for Linux {
 
     fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.manager.alive();
+        std::thread::sleep(time);
+        self.waited.set(self.waited.get() + time);
     }
 }
 

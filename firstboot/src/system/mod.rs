@@ -13,7 +13,7 @@ mod timestamp;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-pub use facts::{Variables, gather};
+pub use facts::{Missing, Variables, gather};
 pub use folder::Folder;
 pub use journal_line::Level;
 pub use linux::Linux;
@@ -126,6 +126,8 @@ pub struct Ended {
 pub trait Programs {
     /// Runs a program to its end.
     fn run(&self, task: &Task) -> Result<Ended, Error>;
+    /// Time spent so far in waiting for programs.
+    fn waited(&self) -> Duration;
 }
 
 /// Time.
@@ -134,6 +136,8 @@ pub trait Clock {
     fn now(&self) -> SystemTime;
     /// Time since this program started; never goes back.
     fn elapsed(&self) -> Duration;
+    /// Lets time pass, for something that gives no sign when it happens.
+    fn pause(&self, time: Duration);
 }
 
 /// What is said, and to whom.

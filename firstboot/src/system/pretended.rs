@@ -277,6 +277,10 @@ impl Programs for Pretended {
             _ => Err(absent()),
         }
     }
+
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl Clock for Pretended {
@@ -286,6 +290,10 @@ impl Clock for Pretended {
 
     fn elapsed(&self) -> Duration {
         Duration::from_millis(self.ticks.get())
+    }
+
+    fn pause(&self, time: Duration) {
+        self.ticks.set(self.ticks.get() + time.as_millis() as u64);
     }
 }
 
