@@ -18,17 +18,27 @@ pub struct Log<'a> {
 impl<'a> Log<'a> {
     /// An empty log in front of `inner`.
     pub fn new(inner: &'a dyn Progress) -> Self {
-        Self { inner, begun: Instant::now(), text: Mutex::new(String::new()) }
+        Self {
+            inner,
+            begun: Instant::now(),
+            text: Mutex::new(String::new()),
+        }
     }
 
     /// Writes the log to `path`.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = self.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let text = self
+            .text
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         std::fs::write(path, text.as_bytes()).doing(|| format!("write {}", path.display()))
     }
 
     fn add(&self, line: std::fmt::Arguments<'_>) {
-        let mut text = self.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut text = self
+            .text
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // Writing into a String cannot fail.
         writeln!(text, "{:9.3} {line}", self.begun.elapsed().as_secs_f64()).ok();
     }

@@ -106,19 +106,31 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     let verification = request
         .store
         .verify_in_thread(&locked.base.sha256)
-        .map_err(|error| error.hint(format!("run: nodekiln fetch {}", request.loaded.file.display())))?;
-    let options =
-        disk::OpenOptions { allow_backing_file: profile.spec.base.allow_backing_file };
+        .map_err(|error| {
+            error.hint(format!(
+                "run: nodekiln fetch {}",
+                request.loaded.file.display()
+            ))
+        })?;
+    let options = disk::OpenOptions {
+        allow_backing_file: profile.spec.base.allow_backing_file,
+    };
     let base = disk::open_base(verification.path(), &options)?;
     let layout = layout::find(&base.storage, progress)?;
     let volumes = layout.open(&base.storage, Access::Read, Timestamp::default())?;
     let epoch = match environment::source_date_epoch()? {
         Some(epoch) => epoch,
-        None => volumes.get(&Target::Root).map_or(0, |root| root.last_written().seconds),
+        None => volumes
+            .get(&Target::Root)
+            .map_or(0, |root| root.last_written().seconds),
     };
     let mut image = Image::new(volumes)?;
     let os = os::detect(&mut image)?;
-    progress.note(&format!("found {} in a disk of {}", os.pretty_name, plan::text::size_text(base.virtual_size)));
+    progress.note(&format!(
+        "found {} in a disk of {}",
+        os.pretty_name,
+        plan::text::size_text(base.virtual_size)
+    ));
     let inputs = plan::Inputs {
         profile,
         locked,
@@ -131,7 +143,14 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     };
     let plan = plan::compute(&inputs, &mut image)?;
     let manifest = plan::release::manifest(&inputs, Some(plan.key()));
-    Ok(Prepared { plan, image, manifest, base, layout, verification })
+    Ok(Prepared {
+        plan,
+        image,
+        manifest,
+        base,
+        layout,
+        verification,
+    })
 }
 
 /// The wished size of the disk, if it is not the base's.
@@ -200,10 +219,20 @@ fn make(
     work: &Path,
     progress: &dyn Progress,
 ) -> Result<Manifest> {
-    let Prepared { plan, image, mut manifest, base, mut layout, verification } = prepared;
+    let Prepared {
+        plan,
+        image,
+        mut manifest,
+        base,
+        mut layout,
+        verification,
+    } = prepared;
     drop(image);
     let raw = Pending::create(&work.join(format!("{}.raw", plan.profile)))?;
-    let delta = raw.file().try_clone().doing(|| "open the working disk".to_owned())?;
+    let delta = raw
+        .file()
+        .try_clone()
+        .doing(|| "open the working disk".to_owned())?;
     let size = plan.disk_size.unwrap_or(base.virtual_size);
     let disk = Arc::new(CowDisk::new(Arc::clone(&base.storage), size, delta)?);
     let storage: Arc<dyn Storage> = disk.clone();
@@ -255,7 +284,10 @@ fn bake(
     layout: &Layout,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let epoch = Timestamp { seconds: plan.epoch, nanoseconds: 0 };
+    let epoch = Timestamp {
+        seconds: plan.epoch,
+        nanoseconds: 0,
+    };
     let mut volumes = if request.engine == Engine::Mount {
         // A kernel wants the whole disk in a file.
         disk.materialize(progress)?;
@@ -268,7 +300,9 @@ fn bake(
     };
     let store = request.store.clone();
     let contents = LocalContents::new(move |digest| {
-        store.open_object(digest).map(|file| Box::new(file) as Box<dyn std::io::Read>)
+        store
+            .open_object(digest)
+            .map(|file| Box::new(file) as Box<dyn std::io::Read>)
     });
     let applied = bake::apply(plan, &mut volumes, &contents, progress)?;
     progress.note(&format!(
@@ -277,7 +311,9 @@ fn bake(
         plan::text::size_text(applied.bytes)
     ));
     for (target, volume) in volumes {
-        volume.finish().doing(|| format!("finish the {} file system", target.name()))?;
+        volume
+            .finish()
+            .doing(|| format!("finish the {} file system", target.name()))?;
     }
     Ok(())
 }
@@ -294,8 +330,8 @@ fn check(
     drop(image);
     for target in layout.partitions().keys() {
         let slice: Slice = layout.slice(storage, *target)?;
-        let findings = volume::check(&slice)
-            .doing(|| format!("check the {} file system", target.name()))?;
+        let findings =
+            volume::check(&slice).doing(|| format!("check the {} file system", target.name()))?;
         if !findings.is_empty() {
             let others = findings.into_iter().map(Error::check_failed).collect();
             return Err(Error::check_failed(format!(

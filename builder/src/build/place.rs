@@ -24,7 +24,12 @@ pub struct Place {
 
 impl Place {
     /// Takes the place, waiting for another build of the profile to end.
-    pub fn take(output: &Path, profile: &str, key: &Digest, progress: &dyn Progress) -> Result<Self> {
+    pub fn take(
+        output: &Path,
+        profile: &str,
+        key: &Digest,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let parent = output.join(profile);
         let doing = || format!("use the output folder {}", parent.display());
         std::fs::create_dir_all(&parent).doing(doing)?;
@@ -54,7 +59,12 @@ impl Place {
             }
         }
         let folder = parent.join(key.short());
-        Ok(Self { parent, folder, key: *key, _lock: lock })
+        Ok(Self {
+            parent,
+            folder,
+            key: *key,
+            _lock: lock,
+        })
     }
 
     /// The final folder.
@@ -72,9 +82,10 @@ impl Place {
             Err(error) => return Err(Error::io(doing(), error)),
         };
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| {
-            Error::input(doing())
-                .caused_by(error)
-                .hint(format!("remove the folder {} and build again", self.folder.display()))
+            Error::input(doing()).caused_by(error).hint(format!(
+                "remove the folder {} and build again",
+                self.folder.display()
+            ))
         })?;
         let same = manifest.build_key.as_deref() == Some(self.key.to_string().as_str());
         Ok(same.then_some(manifest))

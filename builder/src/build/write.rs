@@ -102,7 +102,10 @@ pub fn documents(work: &Path, manifest: &Manifest) -> Result<()> {
     let text = manifest.to_json();
     save("manifest.json", &text)?;
     let mut sums = BTreeMap::new();
-    sums.insert("manifest.json".to_owned(), crate::plan::Content::inline(text.as_str()).sha256);
+    sums.insert(
+        "manifest.json".to_owned(),
+        crate::plan::Content::inline(text.as_str()).sha256,
+    );
     for image in &manifest.images {
         if let Some(sum) = &image.sha256 {
             sums.insert(image.name.clone(), Digest::from_hex(sum)?);

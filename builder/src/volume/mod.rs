@@ -10,6 +10,7 @@
 //! times of folders change only by [`Volume::set_attributes`], so that the same
 //! operations give the same bytes.
 
+mod check;
 pub mod ext4;
 pub mod fat;
 mod identity;
@@ -22,6 +23,7 @@ mod open;
 mod refusal;
 mod tree;
 
+pub use check::check;
 pub use need::{Need, NeedOf};
 pub use open::{Access, detect, open};
 pub use tree::{create_parents, read_to_vec, remove_tree, resolve};

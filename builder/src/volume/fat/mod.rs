@@ -1,5 +1,7 @@
 //! FAT12, FAT16 and FAT32.
 
+pub mod check;
+
 /// Whether `sector`, the first 512 bytes of a partition, begins a FAT file
 /// system (Microsoft, "FAT: General Overview of On-Disk Format", BPB).
 pub fn recognise(sector: &[u8]) -> bool {
