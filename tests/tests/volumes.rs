@@ -142,9 +142,6 @@ fn random_sequences_on_ext4_equal_the_kernel() {
                     if seed >= sequences_wanted() {
                         break;
                     }
-                    if std::env::var("ONLY").is_ok_and(|only| only != seed.to_string()) {
-                        continue;
-                    }
                     let kind = (seed % EXT4.len() as u64) as usize;
                     let compared = std::panic::catch_unwind(|| {
                         compare_sequence(folder.path(), &bases[kind], seed);
@@ -170,9 +167,6 @@ fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
     let mut volume = in_process(&ours).expect("opened");
     let mut oracle = through_kernel(&kernels, Access::Write);
     for (step, operation) in operations.iter().enumerate() {
-        if std::env::var("ONLY").is_ok() {
-            eprintln!("{step} {operation:?}");
-        }
         let done = apply(volume.as_mut(), operation);
         let expected = apply(oracle.as_mut(), operation);
         assert_eq!(done, expected, "seed {seed}, step {step}: {operation:?}");

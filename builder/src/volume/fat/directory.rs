@@ -51,6 +51,17 @@ impl Slots {
         Self(slots)
     }
 
+    /// A folder as it was read. What lies behind the first unused slot is
+    /// nobody's, and must not come to light when that slot is taken.
+    pub fn read(mut bytes: Vec<u8>) -> Self {
+        let end = bytes
+            .chunks(ENTRY)
+            .position(|slot| slot[0] == 0)
+            .map_or(bytes.len(), |number| number * ENTRY);
+        bytes[end..].fill(0);
+        Self(bytes)
+    }
+
     fn slot(&self, number: usize) -> &[u8] {
         &self.0[number * ENTRY..(number + 1) * ENTRY]
     }

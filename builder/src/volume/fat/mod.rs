@@ -334,7 +334,10 @@ impl Volume for Fat {
                 .entry
                 .map(|entry| Self::metadata_of(&entry, &found.folder))),
             Err(error) => match super::problem(&error) {
-                Some(Problem::NotFound | Problem::NotADirectory) => Ok(None),
+                // A name that FAT cannot hold is not there either.
+                Some(Problem::NotFound | Problem::NotADirectory | Problem::NotSupported) => {
+                    Ok(None)
+                }
                 _ => Err(error),
             },
         }

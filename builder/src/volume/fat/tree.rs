@@ -107,7 +107,7 @@ impl Fat {
         if let (true, Some((at, size))) = (folder.root, self.layout.fixed_root) {
             let mut slots = vec![0; size as usize];
             self.storage.read_at(&mut slots, at).map_err(failed)?;
-            return Ok(Slots(slots));
+            return Ok(Slots::read(slots));
         }
         let cluster = self.layout.cluster as usize;
         let size = folder.chain.len().saturating_mul(cluster);
@@ -124,7 +124,7 @@ impl Fat {
                 .read_at(bytes, self.offset_of(*number))
                 .map_err(failed)?;
         }
-        Ok(Slots(slots))
+        Ok(Slots::read(slots))
     }
 
     pub(super) fn write_folder(&self, folder: &Folder, slots: &Slots, doing: &str) -> Result<()> {
