@@ -189,10 +189,11 @@ impl<'a> Walk<'a> {
             }
         }
         let number = matches!(scalar.kind, Kind::Number | Kind::Rendered);
-        if allows(schema, "integer") && number {
-            if let Ok(number) = scalar.text.parse::<u32>() {
-                return Json::from(number);
-            }
+        if allows(schema, "integer")
+            && number
+            && let Ok(number) = scalar.text.parse::<u32>()
+        {
+            return Json::from(number);
         }
         self.wrong(node, described, owner)
     }
