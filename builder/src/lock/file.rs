@@ -191,3 +191,88 @@ impl LockedProfile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::error::Class;
+
+    fn sample() -> LockedProfile {
+        let text = include_str!("../../../fuzz/corpus/profile/lock");
+        let mut lock = Lock::parse(text, "seed").expect("a lock");
+        lock.profiles.remove("seed").expect("its profile")
+    }
+
+    #[test]
+    fn the_file_keeps_other_profiles_and_is_the_same_twice() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path: PathBuf = folder.path().join(FILE_NAME);
+        assert!(Lock::read(&path).expect("none").is_none());
+        Lock::update(folder.path(), "b", sample()).expect("writes");
+        Lock::update(folder.path(), "a", sample()).expect("writes");
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert!(text.starts_with("# Written by"), "{text}");
+        let lock = Lock::read(&path).expect("reads").expect("is there");
+        assert_eq!(lock.profiles.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(lock.profiles["a"], sample());
+        assert_eq!(lock.to_text().expect("text"), text);
+        Lock::update(folder.path(), "a", sample()).expect("writes");
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
+        // Both YAML libraries of the project mean the same by it.
+        let other: Lock = serde_yaml::from_str(&text).expect("reads");
+        assert_eq!(other, lock);
+    }
+
+    #[test]
+    fn several_processes_lose_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    Lock::update(folder, &format!("p{number}"), sample()).expect("writes");
+                });
+            }
+        });
+        let lock = Lock::read(&folder.path().join(FILE_NAME)).expect("reads");
+        assert_eq!(lock.expect("is there").profiles.len(), 8);
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_and_stays() {
+        let lock = Lock {
+            version: VERSION,
+            profiles: BTreeMap::from([("a".to_owned(), sample())]),
+        };
+        let text = lock.to_text().expect("text");
+        let sha256 = "d".repeat(64);
+        for (from, to, message) in [
+            ("version: 1", "version: 2", "of version 2"),
+            ("version: 1", "version: 0", "of version 0"),
+            ("version: 1", "versoin: 1", "version"),
+            (sha256.as_str(), "abc", "no sha256"),
+            ("trust:", "thrust:", "thrust"),
+            ("/usr/sbin/runc", "/usr/../runc", ".."),
+            ("'0755'", "'4755'", "pins of 'a'"),
+            ("'0755'", "rwx", "pins of 'a'"),
+            ("bookworm", "[", "read the lock"),
+        ] {
+            assert!(text.contains(from), "{from}: {text}");
+            let broken = text.replacen(from, to, 1);
+            let error = Lock::parse(&broken, "nodekiln.lock").expect_err(to);
+            assert!(error.to_string().contains(message), "{to}: {error}");
+            assert!(error.hint_text().is_some(), "{to}");
+            assert_eq!(error.class(), Class::Input);
+        }
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join(FILE_NAME);
+        std::fs::write(&path, "version: 2\nprofiles: {}\n").expect("write");
+        Lock::update(folder.path(), "a", sample()).expect_err("not overwritten");
+        let kept = std::fs::read_to_string(&path).expect("text");
+        assert_eq!(kept, "version: 2\nprofiles: {}\n");
+    }
+}

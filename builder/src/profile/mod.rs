@@ -341,4 +341,6 @@ fn variables(tree: &Node) -> BTreeMap<String, String> {
 }
 
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod tests;

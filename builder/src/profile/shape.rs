@@ -173,6 +173,10 @@ impl<'a> Walk<'a> {
 
     fn scalar(&mut self, node: &Node, scalar: &Scalar, schema: &'a Json, owner: Position) -> Json {
         let described = schema;
+        // A template can take a value away.
+        if scalar.kind == Kind::Rendered && scalar.text.is_empty() && allows(described, "null") {
+            return Json::Null;
+        }
         let schema = self.resolve(schema);
         if allows(schema, "string") {
             return Json::String(scalar.text.clone());
@@ -185,10 +189,11 @@ impl<'a> Walk<'a> {
             }
         }
         let number = matches!(scalar.kind, Kind::Number | Kind::Rendered);
-        if allows(schema, "integer") && number {
-            if let Ok(number) = scalar.text.parse::<u32>() {
-                return Json::from(number);
-            }
+        if allows(schema, "integer")
+            && number
+            && let Ok(number) = scalar.text.parse::<u32>()
+        {
+            return Json::from(number);
         }
         self.wrong(node, described, owner)
     }

@@ -14,10 +14,11 @@ const CLEAR_SIGNED: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
 
 impl Resolver<'_> {
     pub(super) fn base(&self, inputs: Digest) -> Result<LockedFile> {
-        if let Some(previous) = self.previous {
-            if previous.base_inputs == inputs && !self.upgrade.includes(Input::Base) {
-                return Ok(previous.base.clone());
-            }
+        if let Some(previous) = self.previous
+            && previous.base_inputs == inputs
+            && !self.upgrade.includes(Input::Base)
+        {
+            return Ok(previous.base.clone());
         }
         self.new_base()
             .map_err(|error| error.context("lock the base image"))

@@ -58,10 +58,11 @@ pub fn resolve(
         sources,
     };
     resolver.check_names()?;
-    if let Some(previous) = previous {
-        if previous.inputs == inputs && *upgrade == Upgrade::Nothing {
-            return Ok(previous.clone());
-        }
+    if let Some(previous) = previous
+        && previous.inputs == inputs
+        && *upgrade == Upgrade::Nothing
+    {
+        return Ok(previous.clone());
     }
 
     // Components first: they are small, and a base can take long to make.

@@ -1,12 +1,10 @@
 //! Resolving against sources that are made up.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::lock::model::{FILE_NAME, Lock, VERSION};
 use crate::lock::{
     Bootstrapped, MemberSelection, StoredMember, Unpacked, VerifiedList, is_current,
 };
@@ -160,26 +158,26 @@ const LOCAL: [&str; 6] = [
 ];
 
 fn profile(base: &str, components: &[(&str, &str)]) -> Profile {
-    let mut text = format!(
+    let given = |name: &str| components.iter().any(|(other, _)| *other == name);
+    // An empty source leaves the component to the catalogue.
+    let named = components
+        .iter()
+        .filter(|(_, source)| !source.is_empty())
+        .map(|(name, source)| format!("      {name}: {source}\n"));
+    let local = LOCAL
+        .into_iter()
+        .filter(|name| !given(name))
+        .map(|name| format!("      {name}: {{path: parts/{name}}}\n"));
+    let in_base = ["containerd", "cni-plugins"]
+        .into_iter()
+        .filter(|name| !given(name))
+        .map(|name| format!("      {name}: {{fromBase: true}}\n"));
+    let components: String = named.chain(local).chain(in_base).collect();
+    let text = format!(
         "apiVersion: nodekiln.dev/v1alpha1\nkind: ImageProfile\nmetadata: {{name: demo}}\nspec:\n  \
          base: {base}\n  credentialProvider: iam-ra\n  kubernetes:\n    version: 1.34.9\n    \
-         components:\n"
+         components:\n{components}"
     );
-    let given = |name: &str| components.iter().any(|(other, _)| *other == name);
-    for (name, source) in components {
-        // An empty source leaves the component to the catalogue.
-        if !source.is_empty() {
-            text += &format!("      {name}: {source}\n");
-        }
-    }
-    for name in LOCAL.into_iter().filter(|name| !given(name)) {
-        text += &format!("      {name}: {{path: parts/{name}}}\n");
-    }
-    for name in ["containerd", "cni-plugins"] {
-        if !given(name) {
-            text += &format!("      {name}: {{fromBase: true}}\n");
-        }
-    }
     parse(&text, "p.yaml", &Overrides::default()).unwrap_or_else(|error| panic!("{text}{error}"))
 }
 
@@ -562,79 +560,4 @@ fn bootstraps_only_when_the_base_changes() {
     let more = profile(&base("runc, containerd"), &[]);
     run(&more, Some(&locked), &fake).expect("resolves");
     assert_eq!(fake.called(), ["bootstrap bookworm X86_64"]);
-}
-
-fn sample() -> LockedProfile {
-    let base = "{bootstrap: {suite: bookworm}}";
-    run(&profile(base, &[]), None, &fake()).expect("resolves")
-}
-
-#[test]
-fn the_file_keeps_other_profiles_and_is_the_same_twice() {
-    let folder = tempfile::tempdir().expect("folder");
-    let path: PathBuf = folder.path().join(FILE_NAME);
-    assert!(Lock::read(&path).expect("none").is_none());
-    Lock::update(folder.path(), "b", sample()).expect("writes");
-    Lock::update(folder.path(), "a", sample()).expect("writes");
-    let text = std::fs::read_to_string(&path).expect("text");
-    assert!(text.starts_with("# Written by"), "{text}");
-    let lock = Lock::read(&path).expect("reads").expect("is there");
-    assert_eq!(lock.profiles.keys().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(lock.profiles["a"], sample());
-    assert_eq!(lock.to_text().expect("text"), text);
-    Lock::update(folder.path(), "a", sample()).expect("writes");
-    assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
-    assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
-    // Both YAML libraries of the project mean the same by it.
-    let other: Lock = serde_yaml::from_str(&text).expect("reads");
-    assert_eq!(other, lock);
-}
-
-#[test]
-fn several_processes_lose_nothing() {
-    let folder = tempfile::tempdir().expect("folder");
-    std::thread::scope(|scope| {
-        for number in 0..8 {
-            let folder = folder.path();
-            scope.spawn(move || {
-                Lock::update(folder, &format!("p{number}"), sample()).expect("writes");
-            });
-        }
-    });
-    let lock = Lock::read(&folder.path().join(FILE_NAME)).expect("reads");
-    assert_eq!(lock.expect("is there").profiles.len(), 8);
-}
-
-#[test]
-fn a_broken_file_is_refused_and_stays() {
-    let lock = Lock {
-        version: VERSION,
-        profiles: BTreeMap::from([("a".to_owned(), sample())]),
-    };
-    let text = lock.to_text().expect("text");
-    let sha256 = digest(b"kubelet").to_string();
-    for (from, to, message) in [
-        ("version: 1", "version: 2", "of version 2"),
-        ("version: 1", "version: 0", "of version 0"),
-        ("version: 1", "versoin: 1", "version"),
-        (sha256.as_str(), "abc", "no sha256"),
-        ("trust:", "thrust:", "thrust"),
-        ("/usr/bin/kubelet", "/usr/../kubelet", ".."),
-        ("'0755'", "'4755'", "pins of 'a'"),
-        ("'0755'", "rwx", "pins of 'a'"),
-        ("bookworm", "[", "read the lock"),
-    ] {
-        assert!(text.contains(from), "{from}: {text}");
-        let broken = text.replacen(from, to, 1);
-        let error = Lock::parse(&broken, "nodekiln.lock").expect_err(to);
-        assert!(error.to_string().contains(message), "{to}: {error}");
-        assert!(error.hint_text().is_some(), "{to}");
-        assert_eq!(error.class(), Class::Input);
-    }
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join(FILE_NAME);
-    std::fs::write(&path, "version: 2\nprofiles: {}\n").expect("write");
-    Lock::update(folder.path(), "a", sample()).expect_err("not overwritten");
-    let kept = std::fs::read_to_string(&path).expect("text");
-    assert_eq!(kept, "version: 2\nprofiles: {}\n");
 }
