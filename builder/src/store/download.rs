@@ -153,6 +153,11 @@ impl Fetcher {
         }
     }
 
+    /// Whether every use of the network is refused.
+    pub fn is_offline(&self) -> bool {
+        self.client.is_none()
+    }
+
     fn client(&self, name: &str) -> Result<&Client> {
         self.client.as_ref().ok_or_else(|| {
             Error::environment(format!(

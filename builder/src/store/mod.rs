@@ -20,6 +20,7 @@ mod exclusive;
 mod http;
 mod read;
 mod retry;
+pub mod signature;
 pub mod tar;
 mod write;
 

@@ -50,6 +50,11 @@ pub(super) fn root_files(
         ("/etc/hosts".to_owned(), file(HOSTS)),
         // Empty, not absent: systemd makes a new one at each clone's first boot.
         ("/etc/machine-id".to_owned(), file("")),
+        // cloud-init asks for en_US by default, which no package brings.
+        (
+            "/etc/cloud/cloud.cfg.d/10-locale.cfg".to_owned(),
+            file("locale: C.UTF-8\n"),
+        ),
         // What a platform's own configuration does not name gets an address by
         // DHCP; files of cloud-init and netplan sort before this one.
         (

@@ -30,6 +30,7 @@ use crate::disk::raw::RawFile;
 use crate::environment;
 use crate::error::{Context as _, Error, Result};
 use crate::lock::{Bootstrapped, Stored};
+use crate::output::qcow2;
 use crate::profile::model::{Architecture, Bootstrap};
 use crate::progress::{Progress, Step};
 use crate::store::{Digest, Store};
@@ -288,22 +289,9 @@ fn store_image(
     work: &Path,
     progress: &dyn Progress,
 ) -> Result<Stored> {
-    let _ = (disk, progress);
     let path = work.join("base.qcow2");
-    Task::new("qemu-img")
-        .args([
-            "convert",
-            "-f",
-            "raw",
-            "-O",
-            "qcow2",
-            "-c",
-            "-o",
-            "compression_type=zstd",
-        ])
-        .arg(work.join("base.raw"))
-        .arg(&path)
-        .output()?;
+    let file = File::create_new(&path).doing(|| format!("create {}", path.display()))?;
+    qcow2::write(disk, &file, &qcow2::Options::default(), progress)?;
     let (sha256, size) = store.add_file(&path, None)?;
     Ok(Stored { sha256, size })
 }
