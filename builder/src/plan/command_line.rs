@@ -1,6 +1,8 @@
 //! The kernel's command line: in what GRUB reads at boot, and in what its
 //! configuration is made from when a kernel is updated.
 
+use std::fmt::Write as _;
+
 use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::os::Tree;
@@ -163,18 +165,22 @@ fn drop_in(edit: &Edit) -> String {
         .chain(edit.added.iter().cloned())
         .collect();
     if !patterns.is_empty() {
-        text.push_str(&format!(
+        write!(
+            text,
             "nodekiln_without() {{\n  for nodekiln_word in $1; do\n    case \"$nodekiln_word\" in\n      {}) ;;\n      *) printf '%s ' \"$nodekiln_word\" ;;\n    esac\n  done\n}}\n\
              GRUB_CMDLINE_LINUX=\"$(nodekiln_without \"${{GRUB_CMDLINE_LINUX-}}\")\"\n\
              GRUB_CMDLINE_LINUX_DEFAULT=\"$(nodekiln_without \"${{GRUB_CMDLINE_LINUX_DEFAULT-}}\")\"\n",
             patterns.join("|")
-        ));
+        )
+        .expect("writing to a string cannot fail");
     }
     if !edit.added.is_empty() {
-        text.push_str(&format!(
-            "GRUB_CMDLINE_LINUX_DEFAULT=\"${{GRUB_CMDLINE_LINUX_DEFAULT-}}{}\"\n",
+        writeln!(
+            text,
+            "GRUB_CMDLINE_LINUX_DEFAULT=\"${{GRUB_CMDLINE_LINUX_DEFAULT-}}{}\"",
             edit.added.join(" ")
-        ));
+        )
+        .expect("writing to a string cannot fail");
     }
     text
 }

@@ -431,13 +431,11 @@ fn logs(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
                 Kind::Directory if entry.name == b"journal" || entry.name == b"installer" => {}
                 Kind::Directory if depth < 4 => folders.push((path, depth + 1)),
                 Kind::File if is_rotated(&entry.name) => findings.push(remove(path)),
-                Kind::File => {
-                    if tree.metadata(&path)?.is_some_and(|found| found.size > 0) {
-                        findings.push(Finding {
-                            path,
-                            remedy: Remedy::Write(String::new()),
-                        });
-                    }
+                Kind::File if tree.metadata(&path)?.is_some_and(|found| found.size > 0) => {
+                    findings.push(Finding {
+                        path,
+                        remedy: Remedy::Write(String::new()),
+                    });
                 }
                 _ => {}
             }

@@ -67,10 +67,9 @@ fn release_text(inputs: &Inputs<'_>, key: Digest) -> String {
         ("BASE_OS", inputs.os.pretty_name.clone()),
         ("SOURCE_DATE_EPOCH", inputs.epoch.to_string()),
     ];
-    lines
-        .iter()
-        .map(|(key, value)| format!("{key}={}\n", quoted(value)))
-        .collect()
+    lines.iter().fold(String::new(), |text, (key, value)| {
+        text + key + "=" + &quoted(value) + "\n"
+    })
 }
 
 /// A value that shells and os-release readers take literally.

@@ -20,7 +20,7 @@ pub fn sha256sums(files: &BTreeMap<String, Digest>) -> Result<String> {
             ));
         }
         // Two spaces: the file is read as it is (text and binary are the same).
-        text.push_str(&format!("{digest}  {name}\n"));
+        text = text + &digest.to_string() + "  " + name + "\n";
     }
     Ok(text)
 }

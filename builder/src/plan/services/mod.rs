@@ -328,13 +328,12 @@ impl<'d, 'a> Units<'d, 'a> {
             }
             let (name, found) = followed.unwrap_or((asked.clone(), Found::Masked));
             names.insert(asked.as_str().to_owned());
-            if names.insert(name.as_str().to_owned()) || name == asked {
-                if let Found::File { real, .. } = found {
-                    let install = self.install(&name, &real)?;
-                    for also in &install.also {
-                        let also = UnitName::parse(&name.expand(also)).ok();
-                        waiting.extend(also.filter(|also| !names.contains(also.as_str())));
-                    }
+            let is_new = names.insert(name.as_str().to_owned()) || name == asked;
+            if let (true, Found::File { real, .. }) = (is_new, found) {
+                let install = self.install(&name, &real)?;
+                for also in &install.also {
+                    let also = UnitName::parse(&name.expand(also)).ok();
+                    waiting.extend(also.filter(|also| !names.contains(also.as_str())));
                 }
             }
         }

@@ -110,9 +110,8 @@ impl UnitName {
                 Some('j' | 'J') => {
                     result.push_str(prefix.rsplit_once('-').map_or(prefix, |(_, last)| last));
                 }
-                Some('%') => result.push('%'),
+                Some('%') | None => result.push('%'),
                 Some(other) => result.extend(['%', other]),
-                None => result.push('%'),
             }
         }
         result
