@@ -75,7 +75,11 @@ fn every_rule_for_hybrid_nodes_has_its_complaint() {
             "profile/a",
             "spec.hybrid.iamRolesAnywhere.trustAnchorArn",
         ),
-        ("profile/b", "profile/", "spec.hybrid.iamRolesAnywhere.profileArn"),
+        (
+            "profile/b",
+            "profile/",
+            "spec.hybrid.iamRolesAnywhere.profileArn",
+        ),
         (
             "arn:aws:iam::",
             "arn:aws:sts::",
@@ -201,6 +205,11 @@ fn ec2_nodes_have_their_rules() {
                 "spec.instance.localStorage.strategy",
                 "spec.instance.localStorage.disabledMounts[1]",
             ],
+        ),
+        (
+            "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}
+  instance: {environment: {default: {A: b, _c1: ''}, 'a b': {A: b}, kubelet: {A: \"b\\nC=d\", 1a: b}}}",
+            vec!["spec.instance.environment"; 3],
         ),
         (
             "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}
