@@ -66,13 +66,12 @@ impl<R: ReadAt> Iso9660<R> {
         let mut primary = None;
         let mut joliet_root = None;
         for index in 0..MAXIMUM_DESCRIPTORS {
-            let Ok(sector) = take(
-                &source,
-                (FIRST_DESCRIPTOR + index) * SECTOR,
-                SECTOR as usize,
-            ) else {
-                // A device may end here; what was found so far counts.
-                break;
+            let start = (FIRST_DESCRIPTOR + index) * SECTOR;
+            let sector = match take(&source, start, SECTOR as usize) {
+                Ok(sector) => sector,
+                // A small device ends here; what was found so far counts.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(error),
             };
             if &sector[1..6] != b"CD001" {
                 break;

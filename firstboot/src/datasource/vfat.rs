@@ -63,8 +63,10 @@ impl<R: ReadAt> Vfat<R> {
     /// # Errors
     /// When the source cannot be read.
     pub fn open(source: R) -> io::Result<Option<Self>> {
-        let Ok(boot) = take(&source, 0, 512) else {
-            return Ok(None);
+        let boot = match take(&source, 0, 512) {
+            Ok(boot) => boot,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
         };
         let Some(mut volume) = Self::from_boot_sector(source, &boot) else {
             return Ok(None);

@@ -378,4 +378,32 @@ fn instance(instance: &Instance, problems: &mut Vec<Problem>) {
         let field = format!("spec.instance.localStorage.disabledMounts[{index}]");
         one_of(field, mount, &["Containerd", "PodLogs", "SOCI"]);
     }
+    for (service, variables) in &instance.environment {
+        let field = "spec.instance.environment";
+        if service.is_empty() || !service.bytes().all(is_service_character) {
+            let message = format!("a name in `{field}` is no name of a service");
+            problems
+                .push(Problem::new(field, message).with_hint("`default`, or such as `kubelet`"));
+        }
+        for (name, value) in variables {
+            let starts =
+                name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+            let is_name = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            // A line break would let one variable set others.
+            if !starts || !is_name || value.chars().any(char::is_control) {
+                let message = format!("a variable in `{field}` cannot stand in an environment");
+                problems.push(
+                    Problem::new(field, message)
+                        .with_hint("names of letters, digits and underscores; values of one line"),
+                );
+            }
+        }
+    }
+}
+
+/// The characters of a unit's name (`systemd.unit(5)`).
+fn is_service_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte)
 }

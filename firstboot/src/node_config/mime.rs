@@ -225,28 +225,15 @@ fn media_type(value: &str) -> Result<(String, Option<String>), String> {
             .split_once('=')
             .ok_or("its content type cannot be read")?;
         let after = after.trim_start();
-        let (value, next): (Cow<'_, str>, &str) = match after.strip_prefix('"') {
-            Some(quoted) => {
-                let mut text = String::new();
-                let mut characters = quoted.char_indices();
-                let end = loop {
-                    match characters.next() {
-                        Some((index, '"')) => break index + 1,
-                        Some((_, '\\')) => text.extend(characters.next().map(|(_, next)| next)),
-                        Some((_, character)) => text.push(character),
-                        None => return Err("its content type has an open quotation".to_owned()),
-                    }
-                };
-                let next = &quoted[end..];
-                (
-                    Cow::Owned(text),
-                    next.split_once(';').map_or("", |(_, next)| next),
-                )
-            }
-            None => {
-                let (value, next) = after.split_once(';').unwrap_or((after, ""));
-                (Cow::Borrowed(value.trim()), next)
-            }
+        let (value, next): (Cow<'_, str>, &str) = if let Some(quoted) = after.strip_prefix('"') {
+            let (text, next) = unquoted(quoted).ok_or("its content type has an open quotation")?;
+            (
+                Cow::Owned(text),
+                next.split_once(';').map_or("", |(_, next)| next),
+            )
+        } else {
+            let (value, next) = after.split_once(';').unwrap_or((after, ""));
+            (Cow::Borrowed(value.trim()), next)
         };
         if name.trim().eq_ignore_ascii_case("boundary") {
             boundary = Some(value.into_owned());
@@ -254,6 +241,19 @@ fn media_type(value: &str) -> Result<(String, Option<String>), String> {
         rest = next;
     }
     Ok((media_type, boundary))
+}
+
+/// The text up to a closing quotation mark, and what follows it.
+fn unquoted(quoted: &str) -> Option<(String, &str)> {
+    let mut text = String::new();
+    let mut characters = quoted.char_indices();
+    loop {
+        match characters.next()? {
+            (index, '"') => return Some((text, &quoted[index + 1..])),
+            (_, '\\') => text.push(characters.next()?.1),
+            (_, character) => text.push(character),
+        }
+    }
 }
 
 /// Decodes quoted-printable (RFC 2045, section 6.7).

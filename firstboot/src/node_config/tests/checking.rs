@@ -208,6 +208,11 @@ fn ec2_nodes_have_their_rules() {
         ),
         (
             "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}
+  instance: {environment: {default: {A: b, _c1: ''}, 'a b': {A: b}, kubelet: {A: \"b\\nC=d\", 1a: b}}}",
+            vec!["spec.instance.environment"; 3],
+        ),
+        (
+            "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}
   instance: {localStorage: {strategy: raid0}}
   kubelet: {flags: [--hostname-override=a]}",
             vec![],
