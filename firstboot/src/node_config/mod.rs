@@ -25,6 +25,9 @@ pub use check::{check, with_defaults};
 pub use decode::{DecodeError, Decoded, MAXIMUM_USER_DATA, Part, decode};
 pub use model::NodeConfig;
 
+/// The JSON schema (draft 2020-12) of a NodeConfig, for editors and other tools.
+pub const JSON_SCHEMA: &str = include_str!("../../schema/nodeconfig.schema.json");
+
 /// Largest text of one NodeConfig, in bytes.
 pub const MAXIMUM_TEXT: usize = 1 << 20;
 
@@ -165,3 +168,6 @@ pub fn load(bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
     let decoded = decode(bytes).map_err(|error| vec![error.into()])?;
     parse_parts(&decoded.parts)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

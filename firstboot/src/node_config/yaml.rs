@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{MAXIMUM_TEXT, Problem};
+use super::{MAXIMUM_TEXT, Problem, scalar};
 
 /// Deepest nesting of mappings and sequences.
 const MAXIMUM_DEPTH: usize = 64;
@@ -343,5 +343,5 @@ fn known_tag(tag: Option<&Tag>, marker: Marker) -> Result<(), Problem> {
 }
 
 fn is_blank(node: &Node) -> bool {
-    matches!(&node.value, Value::Scalar { text, plain: true } if text.is_empty())
+    matches!(&node.value, Value::Scalar { text, plain: true } if scalar::is_null(text))
 }

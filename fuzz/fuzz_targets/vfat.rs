@@ -1,0 +1,12 @@
+//! A volume of FAT: opened, and the paths of user data read.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use nodekiln_firstboot::datasource::vfat::Vfat;
+
+fuzz_target!(|input: &[u8]| {
+    if let Ok(Some(volume)) = Vfat::open(input) {
+        let _ = volume.read("user-data", 1 << 20);
+        let _ = volume.read("openstack/latest/user_data", 1 << 20);
+    }
+});
