@@ -100,15 +100,12 @@ impl Console {
                 return Some(self.end_line());
             }
             (State::Text, 0x08) => {
-                self.line.pop();
+                // One character: its continuation bytes, then its first.
+                while self.line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
             }
-            (State::Text, _) => {
-                if self.line.len() < LINE_LIMIT {
-                    self.line.push(byte);
-                } else {
-                    self.cut = true;
-                }
-            }
+            (State::Text, b'\t') => self.keep(b' '),
+            (State::Text, 0..0x20 | 0x7f) => {}
+            (State::Text, _) => self.keep(byte),
             (State::Escape, b'[') => self.state = State::Control,
             (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => self.state = State::String,
             // Intermediate bytes: one more follows.
@@ -129,6 +126,14 @@ impl Console {
             (State::Control | State::String, _) => {}
         }
         None
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.line.len() < LINE_LIMIT {
+            self.line.push(byte);
+        } else {
+            self.cut = true;
+        }
     }
 
     fn end_line(&mut self) -> String {
@@ -153,7 +158,6 @@ pub(crate) fn clean_lines(bytes: &[u8]) -> Vec<String> {
 fn clean(bytes: &[u8], cut: bool) -> String {
     let mut line: String = String::from_utf8_lossy(bytes)
         .chars()
-        .map(|character| if character == '\t' { ' ' } else { character })
         .filter(|character| !character.is_control() && !turns_direction(*character))
         .collect();
     line.truncate(line.trim_end().len());

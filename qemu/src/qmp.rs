@@ -73,7 +73,7 @@ impl Qmp {
         self.writer
             .write_all(message.as_bytes())
             .await
-            .map_err(|error| Error::io("write to QEMU's control socket", error))
+            .map_err(|error| Error::Control(format!("it broke its control socket: {error}")))
     }
 
     /// Waits for the next event. Safe to drop before it is ready.
@@ -96,7 +96,7 @@ impl Qmp {
         limited
             .read_until(b'\n', &mut self.message)
             .await
-            .map_err(|error| Error::io("read from QEMU's control socket", error))?;
+            .map_err(|error| Error::Control(format!("it broke its control socket: {error}")))?;
         let message = std::mem::take(&mut self.message);
         if message.last() != Some(&b'\n') {
             return Err(Error::Control("it closed its control socket".to_owned()));

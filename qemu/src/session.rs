@@ -100,6 +100,9 @@ pub(crate) struct Session<'a> {
     pub(crate) tracker: Tracker,
     pub(crate) collector: Collector,
     resets: u32,
+    /// When the guest last wrote, until the incomplete line after that was
+    /// looked at.
+    unread: Option<Instant>,
 }
 
 /// What woke the loop up.
@@ -188,6 +191,7 @@ impl<'a> Session<'a> {
             }),
             collector: Collector::default(),
             resets: 0,
+            unread: None,
         })
     }
 
@@ -258,6 +262,7 @@ impl<'a> Session<'a> {
             let events = match self.wake(&mut buffer, due).await? {
                 Wake::Bytes(count) => self.take(&buffer[..count])?,
                 Wake::Silence => {
+                    self.unread = None;
                     let prompt = self.console.partial();
                     self.tracker.line(&prompt, self.power_on.elapsed())
                 }
@@ -297,6 +302,7 @@ impl<'a> Session<'a> {
                 Wake::Bytes(count) => {
                     self.take(&buffer[..count])?;
                 }
+                Wake::Silence => self.unread = None,
                 Wake::Ended | Wake::ConsoleClosed => return Ok(()),
                 Wake::Tick if self.observer.stopped() => return Ok(()),
                 _ => {}
@@ -306,7 +312,7 @@ impl<'a> Session<'a> {
 
     async fn wake(&mut self, buffer: &mut [u8], due: Option<Instant>) -> Result<Wake> {
         let far = Instant::now() + Duration::from_hours(1);
-        let prompt = !self.console.partial().is_empty();
+        let silence = self.unread.map(|last| last + PROMPT_SILENCE);
         let wake = tokio::select! {
             // Output first: a guest that says why and powers off at once is
             // heard.
@@ -325,7 +331,7 @@ impl<'a> Session<'a> {
             },
             _ = self.child.wait() => Wake::Ended,
             () = sleep_until(due.unwrap_or(far)) => Wake::Time,
-            () = sleep(PROMPT_SILENCE), if prompt => Wake::Silence,
+            () = sleep_until(silence.unwrap_or(far)), if silence.is_some() => Wake::Silence,
             () = sleep(STOP_INTERVAL) => Wake::Tick,
         };
         Ok(wake)
@@ -334,6 +340,7 @@ impl<'a> Session<'a> {
     /// Takes output of the guest.
     fn take(&mut self, bytes: &[u8]) -> Result<Vec<Event>> {
         let time = self.power_on.elapsed();
+        self.unread = Some(Instant::now());
         let mut events = Vec::new();
         let mut written = Ok(());
         let (tracker, collector) = (&mut self.tracker, &mut self.collector);

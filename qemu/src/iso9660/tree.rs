@@ -334,7 +334,7 @@ fn is_name(part: &str) -> bool {
 /// and 7.6).
 fn identifier(name: &str, folder: bool, flavour: Flavour) -> Vec<u8> {
     if flavour == Flavour::Joliet {
-        return ucs2(name, 0);
+        return ucs2(name, 2 * name.len());
     }
     let capital = |text: &str| -> String {
         text.chars()
