@@ -64,7 +64,8 @@ impl<'a> StoreSources<'a> {
         self.store
     }
 
-    fn resolve(&self, path: &Path) -> PathBuf {
+    /// A path of a lock file, which is relative to the folder that it lies in.
+    pub(super) fn of_lock(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 }
@@ -82,8 +83,7 @@ impl Sources for StoreSources<'_> {
     }
 
     fn local(&self, path: &Path, expected: Option<Digest>) -> Result<Stored> {
-        let path = self.resolve(path);
-        let added = self.store.add_file(&path, expected);
+        let added = self.store.add_file(path, expected);
         // A local file is the user's own: a wrong one is wrong input.
         let (sha256, size) = added.map_err(|error| {
             if error.class() == Class::Dependency {
@@ -109,13 +109,13 @@ impl Sources for StoreSources<'_> {
         keyring: &Path,
         fingerprints: &[String],
     ) -> Result<VerifiedList> {
-        let path = self.resolve(keyring);
+        let path = keyring;
         let doing = || format!("read the keyring {}", path.display());
-        let size = std::fs::metadata(&path).doing(doing)?.len();
+        let size = std::fs::metadata(path).doing(doing)?.len();
         if size > KEYRING_LIMIT {
             return Err(Error::input(format!("{}: it is too large", doing())));
         }
-        let keyring = std::fs::read(&path).doing(doing)?;
+        let keyring = std::fs::read(path).doing(doing)?;
         signature::verify(list, signature, &keyring, fingerprints, SystemTime::now())
     }
 

@@ -9,6 +9,7 @@
 pub mod layout;
 mod log;
 mod place;
+pub mod verify;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -85,7 +85,10 @@ enum Until {
 
 fn forward(text: &str) -> std::result::Result<HostForward, String> {
     let ports = text.split_once(':').and_then(|(host, guest)| {
-        Some(HostForward { host_port: host.parse().ok()?, guest_port: guest.parse().ok()? })
+        Some(HostForward {
+            host_port: host.parse().ok()?,
+            guest_port: guest.parse().ok()?,
+        })
     });
     ports.ok_or_else(|| "it is not HOST:GUEST, such as 2222:22".to_owned())
 }
@@ -94,7 +97,10 @@ impl Boot {
     pub fn run(&self, context: &Context) -> Result<()> {
         let options = self.options()?;
         let reporter = Arc::clone(&context.reporter);
-        let mut watch = Watch { reporter: &reporter, console: self.console };
+        let mut watch = Watch {
+            reporter: &reporter,
+            console: self.console,
+        };
         reporter.begin(Step::Boot, &self.image.display().to_string(), None);
         let outcome = nodekiln_qemu::boot(&options, &mut watch);
         reporter.end(Step::Boot);
@@ -107,9 +113,16 @@ impl Boot {
             context.printer.result(report, table)?;
         }
         outcome.map(drop).map_err(|error| {
-            let tail = error.report().map(|report| last_lines(report)).unwrap_or_default();
+            let tail = error
+                .report()
+                .map(|report| last_lines(report))
+                .unwrap_or_default();
             let ours = from_qemu(error);
-            if tail.is_empty() { ours } else { ours.caused_by(tail) }
+            if tail.is_empty() {
+                ours
+            } else {
+                ours.caused_by(tail)
+            }
         })
     }
 
@@ -119,7 +132,10 @@ impl Boot {
             firmware: match &self.firmware {
                 None => FirmwareChoice::Uefi,
                 Some(word) if word.as_os_str() == "bios" => FirmwareChoice::Bios,
-                Some(code) => FirmwareChoice::Files { code: code.clone(), vars: None },
+                Some(code) => FirmwareChoice::Files {
+                    code: code.clone(),
+                    vars: None,
+                },
             },
             cache: environment::cache_folder(),
             accelerator: match self.accelerator {
@@ -134,7 +150,10 @@ impl Boot {
             timeout_scale: self.timeout_scale,
             memory_mib: self.memory,
             cpus: self.cpus,
-            network: Network::User { forwards: self.forward.clone(), restricted: false },
+            network: Network::User {
+                forwards: self.forward.clone(),
+                restricted: false,
+            },
             console_log: self.console_log.clone(),
             keep: self.keep,
             ..BootOptions::of_image(&self.image)
@@ -162,16 +181,21 @@ struct Watch<'a> {
 impl Observer for Watch<'_> {
     fn on_line(&mut self, time: Duration, line: &str) {
         if self.console {
-            self.reporter.line(&format!("{DIM}{:8.2}{DIM:#} {line}", time.as_secs_f64()));
+            self.reporter
+                .line(&format!("{DIM}{:8.2}{DIM:#} {line}", time.as_secs_f64()));
         }
     }
 
     fn on_milestone(&mut self, milestone: &Reached) {
         let seconds = milestone.seconds.unwrap_or_default();
         if self.reporter.is_for_people() {
-            self.reporter.line(&format!("{GREEN}{seconds:8.2} s{GREEN:#} {}", milestone.title));
+            self.reporter.line(&format!(
+                "{GREEN}{seconds:8.2} s{GREEN:#} {}",
+                milestone.title
+            ));
         } else {
-            self.reporter.note(&format!("{} after {seconds} s", milestone.name));
+            self.reporter
+                .note(&format!("{} after {seconds} s", milestone.name));
         }
     }
 
@@ -180,7 +204,8 @@ impl Observer for Watch<'_> {
     }
 
     fn on_keep(&mut self, _: &Report) {
-        self.reporter.note("the guest keeps running; stop it with Ctrl-C");
+        self.reporter
+            .note("the guest keeps running; stop it with Ctrl-C");
     }
 
     fn stopped(&self) -> bool {
@@ -193,13 +218,18 @@ fn table(report: &Report) -> String {
     for milestone in &report.milestones {
         let when = match (milestone.seconds, milestone.standing) {
             (Some(seconds), _) => format!("{seconds:8.2} s"),
-            (None, Standing::Passed) => "  passed  ".to_owned(),
+            (None, Standing::Implied) => "  passed  ".to_owned(),
             (None, _) => "       -  ".to_owned(),
         };
         // Writing into a String cannot fail.
         writeln!(text, "{when}  {}", milestone.title).ok();
     }
-    writeln!(text, "\nwith {} and {}", report.accelerator, report.firmware).ok();
+    writeln!(
+        text,
+        "\nwith {} and {}",
+        report.accelerator, report.firmware
+    )
+    .ok();
     text
 }
 

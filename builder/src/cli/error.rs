@@ -31,7 +31,11 @@ pub fn code(class: Class) -> u8 {
 pub fn usage(error: &clap::Error) -> ExitCode {
     // Nothing can be done when even this cannot be printed.
     error.print().ok();
-    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Prints the error with everything that was found in the same pass.
@@ -103,7 +107,10 @@ pub fn to_json(error: &Error) -> serde_json::Value {
 /// Writes to standard error, which may be closed.
 pub fn stderr(text: &str) {
     let mut stream = anstream::stderr().lock();
-    stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).ok();
+    stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.flush())
+        .ok();
 }
 
 #[cfg(test)]

@@ -51,8 +51,9 @@ impl StoreArguments {
         let folder = match &self.store {
             Some(folder) => folder.clone(),
             None => environment::cache_folder().ok_or_else(|| {
-                Error::environment("find the store: neither HOME nor a cache folder is known")
-                    .hint(format!("name one with --store or {}", environment::NODEKILN_CACHE))
+                Error::environment("find the store: neither HOME nor a cache folder is known").hint(
+                    format!("name one with --store or {}", environment::NODEKILN_CACHE),
+                )
             })?,
         };
         Ok(Store::open(folder.join("store"))?.with_mirrors(self.mirror.clone()))
@@ -74,10 +75,11 @@ pub fn locked(loaded: &Loaded) -> Result<LockedProfile> {
     let path = lock_path(loaded);
     let name = &loaded.profile.metadata.name;
     let relock = || format!("run: nodekiln lock {}", loaded.file.display());
-    let found = lock::read(&path)?.and_then(|lock| lock.profiles.get(name).cloned());
+    let found = lock::model::Lock::read(&path)?.and_then(|lock| lock.profiles.get(name).cloned());
     let Some(found) = found else {
-        return Err(Error::input(format!("{} has no pins for '{name}'", path.display()))
-            .hint(relock()));
+        return Err(
+            Error::input(format!("{} has no pins for '{name}'", path.display())).hint(relock()),
+        );
     };
     if !lock::is_current(&loaded.profile, &found) {
         return Err(Error::input(format!(
@@ -99,8 +101,10 @@ pub fn node_config(path: &Path) -> Result<Vec<u8>> {
     let name = path.display().to_string();
     let size = std::fs::metadata(path).map_err(|error| Error::io(format!("read {name}"), error))?;
     if size.len() > node_config::MAXIMUM_USER_DATA as u64 {
-        return Err(Error::input(format!("read {name}: {} bytes are too many", size.len()))
-            .hint("is this the right file? A NodeConfig has a few KiB"));
+        return Err(
+            Error::input(format!("read {name}: {} bytes are too many", size.len()))
+                .hint("is this the right file? A NodeConfig has a few KiB"),
+        );
     }
     let bytes = std::fs::read(path).map_err(|error| Error::io(format!("read {name}"), error))?;
     let problems = match node_config::load(&bytes) {
@@ -108,7 +112,9 @@ pub fn node_config(path: &Path) -> Result<Vec<u8>> {
         Err(problems) => problems,
     };
     let text = String::from_utf8_lossy(&bytes);
-    let mut errors = problems.into_iter().map(|problem| located(&name, &text, problem));
+    let mut errors = problems
+        .into_iter()
+        .map(|problem| located(&name, &text, problem));
     match errors.next() {
         None => Ok(bytes),
         Some(first) => Err(first.and(errors.collect())),
@@ -131,6 +137,8 @@ fn located(name: &str, text: &str, problem: node_config::Problem) -> Error {
         file: name.to_owned(),
         line: problem.line,
         column: problem.column,
-        source: source.unwrap_or("(not shown: it may hold a secret)").to_owned(),
+        source: source
+            .unwrap_or("(not shown: it may hold a secret)")
+            .to_owned(),
     })
 }

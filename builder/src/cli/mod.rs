@@ -35,7 +35,12 @@ pub use progress::Reporter;
 /// Bakes Kubernetes node images from disk images that somebody else made,
 /// without root and without booting them.
 #[derive(Debug, Parser)]
-#[command(name = "nodekiln", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "nodekiln",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 #[command(after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]

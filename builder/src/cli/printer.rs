@@ -19,19 +19,12 @@ impl Printer {
         Self { format }
     }
 
-    /// Whether one JSON document was asked for.
-    pub fn is_json(&self) -> bool {
-        self.format == ResultFormat::Json
-    }
-
     /// Writes the result: `value` as JSON, or what `text` makes of it.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
         let mut output = match self.format {
-            ResultFormat::Json => serde_json::to_string_pretty(value)
-                .map_err(|error| {
-                    Error::new(nodekiln::Class::Internal, "write the result as JSON")
-                        .caused_by(error)
-                })?,
+            ResultFormat::Json => serde_json::to_string_pretty(value).map_err(|error| {
+                Error::new(nodekiln::Class::Internal, "write the result as JSON").caused_by(error)
+            })?,
             ResultFormat::Text => text(value),
         };
         if !output.is_empty() && !output.ends_with('\n') {
@@ -82,7 +75,11 @@ pub fn duration(duration: std::time::Duration) -> String {
     } else if seconds < 60.0 {
         format!("{seconds:.2} s")
     } else {
-        format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60)
+        format!(
+            "{} min {} s",
+            duration.as_secs() / 60,
+            duration.as_secs() % 60
+        )
     }
 }
 

@@ -140,9 +140,9 @@ impl Reporter {
     pub fn new(mode: ProgressMode, stop: Stop) -> Self {
         let bars = std::io::stderr().is_terminal() && !is_set(environment::CI);
         let mode = match mode {
-            ProgressMode::Auto if bars => {
-                Mode::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)))
-            }
+            ProgressMode::Auto if bars => Mode::Bars(MultiProgress::with_draw_target(
+                ProgressDrawTarget::stderr_with_hz(12),
+            )),
             ProgressMode::Auto | ProgressMode::Plain => Mode::Plain,
             ProgressMode::Json => Mode::Json,
             ProgressMode::None => Mode::None,
@@ -163,11 +163,6 @@ impl Reporter {
     /// Since the command began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    /// The stop flag, for code that watches it from other threads.
-    pub fn stop_flag(&self) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
-        self.stop.flag()
     }
 
     /// Takes all bars off the terminal.
@@ -207,7 +202,9 @@ impl Reporter {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // A panic elsewhere must not hide the error that is being reported.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     #[expect(clippy::unused_self, reason = "events belong to the reporter")]
@@ -257,13 +254,25 @@ impl Progress for Reporter {
         let bar = self.bar(what, step, total);
         match self.mode {
             Mode::Plain => error::stderr(&format!("{:>9} {what}\n", name(step))),
-            Mode::Json => self.json(&Event::Begin { at: self.at(), step: name(step), what, total }),
+            Mode::Json => self.json(&Event::Begin {
+                at: self.at(),
+                step: name(step),
+                what,
+                total,
+            }),
             _ => {}
         }
         let now = Instant::now();
         self.state().running.insert(
             step,
-            Running { what: what.to_owned(), since: now, bytes: 0, total, told: now, bar },
+            Running {
+                what: what.to_owned(),
+                since: now,
+                bytes: 0,
+                total,
+                told: now,
+                bar,
+            },
         );
     }
 
@@ -328,14 +337,20 @@ impl Progress for Reporter {
     fn note(&self, text: &str) {
         match &self.mode {
             Mode::Bars(_) | Mode::Plain => self.line(&format!("{:>9} {text}", "·")),
-            Mode::Json => self.json(&Event::Note { at: self.at(), text }),
+            Mode::Json => self.json(&Event::Note {
+                at: self.at(),
+                text,
+            }),
             Mode::None => {}
         }
     }
 
     fn warn(&self, text: &str) {
         if matches!(self.mode, Mode::Json) {
-            self.json(&Event::Warning { at: self.at(), text });
+            self.json(&Event::Warning {
+                at: self.at(),
+                text,
+            });
         } else {
             self.line(&format!("{YELLOW}  warning{YELLOW:#} {text}"));
         }

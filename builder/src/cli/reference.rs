@@ -24,7 +24,10 @@ impl Reference {
             write!(text, "\n## {title}\n\n```text\n{}\n```\n", help.trim_end()).ok();
         };
         section("nodekiln", &command.render_long_help().to_string());
-        for verb in command.get_subcommands_mut().filter(|verb| !verb.is_hide_set()) {
+        for verb in command
+            .get_subcommands_mut()
+            .filter(|verb| !verb.is_hide_set())
+        {
             let title = format!("nodekiln {}", verb.get_name());
             section(&title, &verb.render_long_help().to_string());
         }

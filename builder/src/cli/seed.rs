@@ -65,7 +65,8 @@ impl SeedArguments {
         };
         let mut seed = nodekiln_qemu::Seed::of_node_config(inputs::node_config(path)?);
         for path in &self.cloud_config {
-            seed.parts.push(Part::of_cloud_init(read(path)?).map_err(from_qemu)?);
+            seed.parts
+                .push(Part::of_cloud_init(read(path)?).map_err(from_qemu)?);
         }
         if let Some(id) = &self.instance_id {
             seed.instance_id.clone_from(id);
@@ -87,8 +88,13 @@ impl Seed {
             return Err(Error::input("a seed needs a NodeConfig").hint("give --node-config FILE"));
         };
         seed.write(format, &self.output).map_err(from_qemu)?;
-        let written = Written { file: self.output.clone(), instance_id: seed.instance_id };
-        context.printer.result(&written, |written| written.file.display().to_string())
+        let written = Written {
+            file: self.output.clone(),
+            instance_id: seed.instance_id,
+        };
+        context
+            .printer
+            .result(&written, |written| written.file.display().to_string())
     }
 }
 

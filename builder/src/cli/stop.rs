@@ -22,9 +22,13 @@ impl Stop {
         for signal in TERM_SIGNALS {
             // The order matters: the shutdown looks at the flag as it was
             // before this signal.
-            flag::register_conditional_shutdown(*signal, i32::from(INTERRUPTED), Arc::clone(&stop.0))
-                .and_then(|_| flag::register(*signal, Arc::clone(&stop.0)))
-                .map_err(|error| Error::io("watch for Ctrl-C", error))?;
+            flag::register_conditional_shutdown(
+                *signal,
+                i32::from(INTERRUPTED),
+                Arc::clone(&stop.0),
+            )
+            .and_then(|_| flag::register(*signal, Arc::clone(&stop.0)))
+            .map_err(|error| Error::io("watch for Ctrl-C", error))?;
         }
         Ok(stop)
     }
@@ -32,10 +36,5 @@ impl Stop {
     /// Whether a signal came.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
-    }
-
-    /// The flag itself, for code that watches it from other threads.
-    pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
     }
 }

@@ -32,14 +32,21 @@ impl Validate {
         let mut checked = Vec::new();
         let mut errors = Vec::new();
         for file in &self.files {
-            let kind = if is_node_config(file)? { "NodeConfig" } else { profile::model::KIND };
+            let kind = if is_node_config(file)? {
+                "NodeConfig"
+            } else {
+                profile::model::KIND
+            };
             let outcome = if kind == "NodeConfig" {
                 inputs::node_config(file).map(drop)
             } else {
                 profile::load(file, &overrides).map(drop)
             };
             match outcome {
-                Ok(()) => checked.push(Checked { file: file.clone(), kind }),
+                Ok(()) => checked.push(Checked {
+                    file: file.clone(),
+                    kind,
+                }),
                 Err(error) => errors.push(error),
             }
         }
