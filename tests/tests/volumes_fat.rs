@@ -212,7 +212,7 @@ fn mtools_reads_what_was_written() {
         volume.finish().expect(name);
         check_fat(&image);
         if !other_reads {
-            // mtools takes every FAT32 of fewer than 65,525 clusters for a FAT16.
+            // mtools opens no FAT32 of fewer than 65,525 clusters, edited or not.
             let listing = must("fsck.vfat", &["-n", "-l"], &image);
             assert!(listing.contains("/EFI/BOOT/BOOTX64.EFI"), "{listing}");
             continue;

@@ -446,4 +446,17 @@ mod tests {
             let _ = judge(&raw, 4096 * 1024, Access::Read);
         }
     }
+
+    #[test]
+    fn judges_the_seeds_of_the_fuzz_target() {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/ext4_gate");
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("the seed is there");
+        judge(&read("mkfs"), 16 << 20, Access::Write).expect("what mkfs makes is sound");
+        let text = format!(
+            "{:?}",
+            judge(&read("features"), 16 << 20, Access::Write).expect_err("refused")
+        );
+        assert!(text.contains("bigalloc"), "{text}");
+    }
 }

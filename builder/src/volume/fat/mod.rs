@@ -19,6 +19,8 @@ mod directory;
 pub mod layout;
 mod name;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod tree;
 
