@@ -110,7 +110,7 @@ impl Resolver<'_> {
             .verify_checksums(
                 &list,
                 signature.as_deref(),
-                &self.folder.join(&checksums.keyring),
+                &checksums.keyring,
                 &fingerprints,
             )
             .map_err(|error| error.context(format!("verify the signature of {}", checksums.url)))?;

@@ -137,7 +137,7 @@ impl Resolver<'_> {
     }
 
     fn local(&self, path: &Path, expected: Option<Digest>) -> Result<Stored> {
-        let stored = self.sources.local(&self.folder.join(path), expected)?;
+        let stored = self.sources.local(path, expected)?;
         match expected {
             Some(expected) => same(&path.display().to_string(), expected, stored),
             None => Ok(stored),
