@@ -145,6 +145,8 @@ fn unpack_tar(
             _ => {}
         }
     }
+    // The checksums of compressed streams come after the last entry.
+    io::copy(&mut reader.into_inner(), &mut io::sink()).map_err(damaged)?;
     collected.finish()
 }
 

@@ -79,6 +79,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// What follows in the stream below.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+
     /// The next entry; `None` at the end. What was not read of the present one
     /// is skipped.
     ///
