@@ -47,6 +47,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, wish: &Services) -> Result<()> {
     for name in &wish.enable {
         problems.extend(units.enable(name).err());
     }
+    problems.extend(units.remove_empty_folders().err());
     let mut problems = problems.into_iter();
     match problems.next() {
         None => Ok(()),
@@ -69,6 +70,8 @@ struct Units<'d, 'a> {
     draft: &'d mut Draft<'a>,
     folders: Vec<ImagePath>,
     configuration: ImagePath,
+    /// Folders that lost a link, with the reason.
+    emptied: BTreeMap<ImagePath, String>,
 }
 
 impl<'d, 'a> Units<'d, 'a> {
@@ -93,6 +96,7 @@ impl<'d, 'a> Units<'d, 'a> {
             draft,
             folders,
             configuration,
+            emptied: BTreeMap::new(),
         })
     }
 
@@ -341,7 +345,7 @@ impl<'d, 'a> Units<'d, 'a> {
     }
 
     /// Removes every link in `/etc` that carries one of the names, is an
-    /// instance of one, or leads to one, and folders that are empty then.
+    /// instance of one, or leads to one.
     fn remove_links(&mut self, names: &BTreeSet<String>, reason: &str) -> Result<()> {
         let links = links_below(self.draft, &self.configuration.clone(), 0)?;
         let means = |name: &[u8]| {
@@ -353,7 +357,6 @@ impl<'d, 'a> Units<'d, 'a> {
                         .is_some_and(|template| names.contains(template.as_str()))
             })
         };
-        let mut gone: BTreeMap<ImagePath, usize> = BTreeMap::new();
         for link in &links {
             let real = self.draft.resolve(&link.path)?;
             let is_mask = link.target == b"/dev/null";
@@ -366,12 +369,18 @@ impl<'d, 'a> Units<'d, 'a> {
             }
             self.remove_link(&link.path, reason)?;
             if let Some(parent) = link.path.parent() {
-                *gone.entry(parent).or_default() += 1;
+                self.emptied.insert(parent, reason.to_owned());
             }
         }
-        for folder in gone.into_keys() {
+        Ok(())
+    }
+
+    /// Removes folders that disabling emptied. At the end: enabling may have
+    /// filled them again.
+    fn remove_empty_folders(&mut self) -> Result<()> {
+        for (folder, reason) in std::mem::take(&mut self.emptied) {
             if folder != self.configuration && self.draft.list(&folder)?.is_empty() {
-                self.remove_link(&folder, reason)?;
+                self.remove_link(&folder, &reason)?;
             }
         }
         Ok(())
