@@ -238,7 +238,7 @@ fn locked() -> LockedProfile {
     let digest = Content::inline(kubelet()).sha256;
     let file = json!({"origin": {"path": "kubelet"}, "sha256": digest, "size": KUBELET_SIZE, "trust": "local file"});
     serde_json::from_value(json!({
-        "inputs": digest, "architecture": "x86_64", "base": file,
+        "inputs": digest, "baseInputs": digest, "architecture": "x86_64", "base": file,
         "components": {"kubelet": {"file": file, "members": {"kubelet": {
             "sha256": digest, "size": KUBELET_SIZE, "destination": "/usr/bin/kubelet", "mode": "0755",
         }}}},

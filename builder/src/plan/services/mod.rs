@@ -16,6 +16,7 @@ use crate::image_path::ImagePath;
 use crate::os::Tree;
 use crate::os::tree::fixed;
 use crate::profile::model::Services;
+use crate::profile::nearest;
 use crate::volume::Kind;
 use unit::{Install, UnitName};
 
@@ -441,30 +442,14 @@ fn links_below(draft: &mut Draft<'_>, folder: &ImagePath, depth: usize) -> Resul
     Ok(links)
 }
 
-/// The name that differs least from `wanted`, if it differs by a third at most.
-pub(super) fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let limit = wanted.chars().count() / 3;
-    names
-        .map(|name| (distance(wanted, name), name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance in characters.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, character) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, candidate) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(character != *candidate);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
+/// Reads a unit file as enabling does and expands its names, for fuzzing.
+pub(crate) fn read_unit(text: &str) {
+    let mut install = Install::default();
+    install.read(text);
+    let unit = UnitName::parse("getty@tty1.service").expect("a valid name");
+    for name in install.alias.iter().chain(&install.wanted_by) {
+        UnitName::parse(&unit.expand(name)).ok();
     }
-    row[other.len()]
 }
 
 #[cfg(test)]
