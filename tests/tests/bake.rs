@@ -238,7 +238,7 @@ fn locked() -> LockedProfile {
     let digest = Content::inline(kubelet()).sha256;
     let file = json!({"origin": {"path": "kubelet"}, "sha256": digest, "size": KUBELET_SIZE, "trust": "local file"});
     serde_json::from_value(json!({
-        "inputs": digest, "architecture": "x86_64", "base": file,
+        "inputs": digest, "baseInputs": digest, "architecture": "x86_64", "base": file,
         "components": {"kubelet": {"file": file, "members": {"kubelet": {
             "sha256": digest, "size": KUBELET_SIZE, "destination": "/usr/bin/kubelet", "mode": "0755",
         }}}},
@@ -510,7 +510,7 @@ fn a_full_disk_is_found_before_the_first_write() {
     let folder = TempDir::new().expect("a folder");
     let source = folder.path().join("source");
     debian(&source);
-    write(&source, "srv/filler", vec![7; 9 << 20]);
+    write(&source, "srv/filler", vec![7; 12 << 20]);
     let base = disk(folder.path(), &[&source], 16 * MIB);
     let error = bake_into(&base, folder.path(), &profile(&json!({}))).expect_err("no room");
     assert_eq!(error.class(), Class::Environment);

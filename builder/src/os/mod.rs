@@ -3,6 +3,8 @@
 //! Everything is found by content: no file name of the image, no partition
 //! number and no word of the user decides what an image is.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod image;
 mod os_release;
 pub mod packages;

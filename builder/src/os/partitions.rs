@@ -162,7 +162,8 @@ pub fn look(image: &mut dyn super::Tree) -> Result<Look> {
 ///
 /// # Errors
 /// [`crate::Class::Input`] when there is no root, or more than one; the error
-/// lists what was seen. [`crate::Class::Unsupported`] when the only thing that
+/// lists what was seen. What hinders reading the only ext4 partition, or a
+/// separate `/boot`, when that is the reason. [`crate::Class::Unsupported`] when the only thing that
 /// can be the root has a file system that nodekiln cannot edit.
 pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
     let roots: Vec<&Candidate> = candidates
@@ -199,10 +200,21 @@ pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
             candidate.content == Look::Boot && candidate.file_system == Some(FileSystem::Ext4)
         })
     });
+    // An EFI system partition that cannot be read is left alone: nothing but a
+    // look at its random seed depends on it.
     let esp = only(&|candidate| {
-        candidate.type_guid == Guid::ESP && candidate.file_system == Some(FileSystem::Fat)
+        candidate.type_guid == Guid::ESP
+            && candidate.file_system == Some(FileSystem::Fat)
+            && candidate.problem.is_none()
     });
-    Ok(Found { root, boot, esp })
+    let unreadable_boot = candidates
+        .into_iter()
+        .filter(|candidate| Some(candidate.number) == boot)
+        .find_map(|candidate| candidate.problem);
+    match unreadable_boot {
+        Some(problem) => Err(problem.context("use the separate boot partition")),
+        None => Ok(Found { root, boot, esp }),
+    }
 }
 
 fn no_root(candidates: Vec<Candidate>) -> Error {

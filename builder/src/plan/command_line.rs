@@ -127,7 +127,7 @@ fn edit_configuration(text: &str, edit: &Edit) -> Option<String> {
             .find(|command| {
                 start
                     .strip_prefix(command)
-                    .is_some_and(|rest| rest.starts_with([' ', '\t']))
+                    .is_some_and(|rest| rest.starts_with([' ', '\t']) && !rest.trim().is_empty())
             });
         match command {
             Some(command) if !in_recovery => {
@@ -152,6 +152,18 @@ fn edit_configuration(text: &str, edit: &Edit) -> Option<String> {
         }
     }
     edited.then_some(result)
+}
+
+/// Edits a configuration of GRUB; editing it again must change nothing. For
+/// fuzzing.
+pub(crate) fn edit_twice(text: &str) {
+    let edit = Edit {
+        removed: vec!["quiet".to_owned()],
+        added: vec!["panic=10".to_owned()],
+    };
+    if let Some(once) = edit_configuration(text, &edit) {
+        assert_eq!(edit_configuration(&once, &edit), Some(once.clone()));
+    }
 }
 
 /// Shell that makes the same edit to both variables that grub-mkconfig takes:

@@ -111,12 +111,12 @@ fn check_inputs(inputs: &Inputs<'_>) -> Result<()> {
 /// The user's services, and nodekiln's own unless the user said otherwise.
 fn with_firstboot(wish: &crate::profile::model::Services) -> crate::profile::model::Services {
     let mut services = wish.clone();
-    let unit = firstboot::UNIT.to_owned();
-    let named = [&wish.enable, &wish.disable, &wish.mask]
+    let is_named = [&wish.enable, &wish.disable, &wish.mask]
         .into_iter()
-        .any(|list| list.contains(&unit));
-    if !named {
-        services.enable.insert(0, unit);
+        .flatten()
+        .any(|name| name.strip_suffix(".service").unwrap_or(name) == firstboot::UNIT_STEM);
+    if !is_named {
+        services.enable.insert(0, firstboot::UNIT_STEM.to_owned());
     }
     services
 }

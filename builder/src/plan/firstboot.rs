@@ -5,8 +5,8 @@ use super::draft::Draft;
 use crate::error::Result;
 use crate::os::tree::fixed;
 
-/// The unit that starts it; the overlay `linux` brings it.
-pub const UNIT: &str = "nodekiln-firstboot.service";
+/// The unit that starts it, without `.service`; the overlay `linux` brings it.
+pub const UNIT_STEM: &str = "nodekiln-firstboot";
 /// Where it lies.
 pub const PROGRAM: &str = "/usr/libexec/nodekiln/firstboot";
 /// Its name for people.

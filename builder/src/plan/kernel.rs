@@ -48,7 +48,7 @@ fn check_modules(draft: &mut Draft<'_>, wanted: &[String], kernels: &[String]) -
         let known = modules(draft, kernel)?;
         for module in wanted {
             if !known.contains(&canonical(module)) {
-                let near = super::services::nearest(module, known.iter().map(String::as_str));
+                let near = crate::profile::nearest(module, known.iter().map(String::as_str));
                 let error = Error::input(format!(
                     "plan the kernel module {module}: kernel {kernel} of the image has none of that name"
                 ));

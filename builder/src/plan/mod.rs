@@ -137,7 +137,7 @@ pub struct Content {
 }
 
 /// Where a bake reads the bytes of a [`Content`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub enum Source {
     /// The store, by the content's sha256.
     #[default]
@@ -146,6 +146,17 @@ pub enum Source {
     File(std::path::PathBuf),
     /// In memory: what nodekiln itself renders.
     Inline(Vec<u8>),
+}
+
+impl std::fmt::Debug for Source {
+    /// Without the bytes, which have no place in a message.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store => formatter.write_str("Store"),
+            Self::File(path) => write!(formatter, "File({})", path.display()),
+            Self::Inline(bytes) => write!(formatter, "Inline({} bytes)", bytes.len()),
+        }
+    }
 }
 
 /// Which part of the wish asked for a change, in words for people:

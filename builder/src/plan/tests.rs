@@ -138,6 +138,7 @@ pub(crate) fn locked() -> LockedProfile {
     };
     LockedProfile {
         inputs: file.sha256,
+        base_inputs: file.sha256,
         architecture: Architecture::X86_64,
         base: file.clone(),
         components: [(
@@ -505,4 +506,50 @@ fn the_manifest_fits_its_schema() {
     assert_eq!(manifest["buildKey"], plan.key().to_string());
     manifest["surprise"] = true.into();
     assert!(!validator.is_valid(&manifest));
+}
+
+#[test]
+fn a_separate_boot_volume_gets_what_lies_below_boot() {
+    let root: Box<dyn Volume> = Box::new(debian());
+    let grub = "menuentry 'x' {\n linux /vmlinuz ro quiet\n}\n";
+    let boot = MemoryVolume::new().with_file("/grub/grub.cfg", grub);
+    let boot: Box<dyn Volume> = Box::new(boot.expect("builds"));
+    let mut image =
+        Image::new([(Target::Root, root), (Target::Boot, boot)].into()).expect("has a root");
+    let os = detect(&mut image).expect("is Debian");
+    let partition = |number| Partition {
+        number,
+        file_system: FileSystem::Ext4,
+    };
+    let inputs = Inputs {
+        profile: &full_profile(),
+        locked: &locked(),
+        os: &os,
+        partitions: [(Target::Root, partition(1)), (Target::Boot, partition(16))].into(),
+        overlays: &[firstboot_unit()],
+        firstboot: Content::inline("first boot"),
+        epoch: 0,
+        disk_size: None,
+    };
+    let plan = compute(&inputs, &mut image).expect("plans");
+    let below: Vec<String> = plan.volumes[&Target::Boot]
+        .entries
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(below, ["/grub/grub.cfg"]);
+    assert_eq!(plan.volumes[&Target::Boot].partition, 16);
+}
+
+#[test]
+fn first_boot_is_enabled_unless_the_user_said_otherwise() {
+    let link = fixed("/etc/systemd/system/multi-user.target.wants/nodekiln-firstboot.service");
+    let has_link = |profile: &Profile| {
+        let (plan, _) = planned(debian(), profile, Vec::new()).expect("plans");
+        plan.volumes[&Target::Root].entries.contains_key(&link)
+    };
+    let mut wish = profile();
+    assert!(has_link(&wish));
+    wish.spec.services.disable = vec!["nodekiln-firstboot".to_owned()];
+    assert!(!has_link(&wish));
 }

@@ -16,6 +16,7 @@ use crate::image_path::ImagePath;
 use crate::os::Tree;
 use crate::os::tree::fixed;
 use crate::profile::model::Services;
+use crate::profile::nearest;
 use crate::volume::Kind;
 use unit::{Install, UnitName};
 
@@ -47,6 +48,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, wish: &Services) -> Result<()> {
     for name in &wish.enable {
         problems.extend(units.enable(name).err());
     }
+    problems.extend(units.remove_empty_folders().err());
     let mut problems = problems.into_iter();
     match problems.next() {
         None => Ok(()),
@@ -69,6 +71,8 @@ struct Units<'d, 'a> {
     draft: &'d mut Draft<'a>,
     folders: Vec<ImagePath>,
     configuration: ImagePath,
+    /// Folders that lost a link, with the reason.
+    emptied: BTreeMap<ImagePath, String>,
 }
 
 impl<'d, 'a> Units<'d, 'a> {
@@ -93,6 +97,7 @@ impl<'d, 'a> Units<'d, 'a> {
             draft,
             folders,
             configuration,
+            emptied: BTreeMap::new(),
         })
     }
 
@@ -341,7 +346,7 @@ impl<'d, 'a> Units<'d, 'a> {
     }
 
     /// Removes every link in `/etc` that carries one of the names, is an
-    /// instance of one, or leads to one, and folders that are empty then.
+    /// instance of one, or leads to one.
     fn remove_links(&mut self, names: &BTreeSet<String>, reason: &str) -> Result<()> {
         let links = links_below(self.draft, &self.configuration.clone(), 0)?;
         let means = |name: &[u8]| {
@@ -353,7 +358,6 @@ impl<'d, 'a> Units<'d, 'a> {
                         .is_some_and(|template| names.contains(template.as_str()))
             })
         };
-        let mut gone: BTreeMap<ImagePath, usize> = BTreeMap::new();
         for link in &links {
             let real = self.draft.resolve(&link.path)?;
             let is_mask = link.target == b"/dev/null";
@@ -366,12 +370,18 @@ impl<'d, 'a> Units<'d, 'a> {
             }
             self.remove_link(&link.path, reason)?;
             if let Some(parent) = link.path.parent() {
-                *gone.entry(parent).or_default() += 1;
+                self.emptied.insert(parent, reason.to_owned());
             }
         }
-        for folder in gone.into_keys() {
+        Ok(())
+    }
+
+    /// Removes folders that disabling emptied. At the end: enabling may have
+    /// filled them again.
+    fn remove_empty_folders(&mut self) -> Result<()> {
+        for (folder, reason) in std::mem::take(&mut self.emptied) {
             if folder != self.configuration && self.draft.list(&folder)?.is_empty() {
-                self.remove_link(&folder, reason)?;
+                self.remove_link(&folder, &reason)?;
             }
         }
         Ok(())
@@ -432,30 +442,14 @@ fn links_below(draft: &mut Draft<'_>, folder: &ImagePath, depth: usize) -> Resul
     Ok(links)
 }
 
-/// The name that differs least from `wanted`, if it differs by a third at most.
-pub(super) fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let limit = wanted.chars().count() / 3;
-    names
-        .map(|name| (distance(wanted, name), name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance in characters.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, character) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, candidate) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(character != *candidate);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
+/// Reads a unit file as enabling does and expands its names, for fuzzing.
+pub(crate) fn read_unit(text: &str) {
+    let mut install = Install::default();
+    install.read(text);
+    let unit = UnitName::parse("getty@tty1.service").expect("a valid name");
+    for name in install.alias.iter().chain(&install.wanted_by) {
+        UnitName::parse(&unit.expand(name)).ok();
     }
-    row[other.len()]
 }
 
 #[cfg(test)]

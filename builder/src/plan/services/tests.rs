@@ -105,6 +105,16 @@ fn disables_with_the_folder_that_is_empty_then() {
             "+ /etc/systemd/system/apt-daily.timer -> /dev/null",
         ]
     );
+    let wish = Services {
+        disable: vec!["cron".to_owned()],
+        ..enable(&["ssh"])
+    };
+    let found = changes(&wish).expect("one goes, one comes");
+    assert_eq!(
+        found[0],
+        "- /etc/systemd/system/multi-user.target.wants/cron.service"
+    );
+    assert_eq!(found.len(), 3, "{found:?}");
 }
 
 #[test]
