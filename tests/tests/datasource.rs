@@ -9,6 +9,7 @@ use std::process::Command;
 use nodekiln_firstboot::datasource::{
     FindError, LinuxMachine, Machine as _, Options, Source, find, iso9660::Iso9660, vfat::Vfat,
 };
+use nodekiln_firstboot::node_config;
 use tempfile::TempDir;
 
 const CONFIG: &str = "apiVersion: node.eks.aws/v1alpha1
@@ -18,14 +19,15 @@ spec:
   hybrid: {}
 ";
 
-/// Runs a program that must succeed.
-fn run(program: &str, arguments: &[&str]) {
+/// Runs a program that must succeed, and gives what it prints.
+fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program)
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("{program} must be installed: {error}"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
+    output.stdout
 }
 
 fn text(path: &Path) -> &str {
@@ -376,4 +378,48 @@ fn files_of_the_machine_are_read_with_their_trust() {
         Source::NamedFile
     );
     assert!(machine.read_file(Path::new("/given.yaml"), 3).is_err());
+}
+
+/// User data as people put it together for cloud-init and nodeadm.
+#[test]
+fn messages_of_other_programs_are_read() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let other = CONFIG
+        .replace("farm", "barn")
+        .replace("  hybrid: {}\n", "  kubelet: {flags: [--v=2]}\n");
+    fs::write(path("first.yaml"), CONFIG).unwrap();
+    fs::write(path("second.yaml"), &other).unwrap();
+    fs::write(path("cloud.yaml"), "#cloud-config\npackages: []\n").unwrap();
+    let typed = |name: &str, kind: &str| format!("{}:{kind}", text(&path(name)));
+    let parts = [
+        typed("first.yaml", "application/node.eks.aws"),
+        typed("cloud.yaml", "text/cloud-config"),
+        typed("second.yaml", "application/node.eks.aws"),
+    ];
+    let message = run(
+        "write-mime-multipart",
+        &parts.each_ref().map(String::as_str),
+    );
+    fs::write(path("message"), &message).unwrap();
+    let compressed = run("gzip", &["-9", "-c", text(&path("message"))]);
+    fs::write(path("message.gz"), &compressed).unwrap();
+    let encoded = run("base64", &[text(&path("message.gz"))]);
+    for (name, bytes) in [
+        ("plain", message),
+        ("gzip", compressed),
+        ("base64 of gzip", encoded),
+    ] {
+        let parsed = node_config::load(&bytes).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let spec = parsed.config.spec;
+        assert_eq!(spec.cluster.name, "barn", "{name}");
+        assert_eq!(spec.cluster.region, "eu-central-1", "{name}");
+        assert_eq!(spec.kubelet.flags, ["--v=2"], "{name}");
+        assert!(spec.hybrid.is_some(), "{name}");
+        assert_eq!(
+            node_config::decode(&bytes).unwrap().skipped,
+            ["text/cloud-config"],
+            "{name}"
+        );
+    }
 }
