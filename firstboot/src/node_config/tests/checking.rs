@@ -75,7 +75,11 @@ fn every_rule_for_hybrid_nodes_has_its_complaint() {
             "profile/a",
             "spec.hybrid.iamRolesAnywhere.trustAnchorArn",
         ),
-        ("profile/b", "profile/", "spec.hybrid.iamRolesAnywhere.profileArn"),
+        (
+            "profile/b",
+            "profile/",
+            "spec.hybrid.iamRolesAnywhere.profileArn",
+        ),
         (
             "arn:aws:iam::",
             "arn:aws:sts::",
