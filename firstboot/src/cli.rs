@@ -33,7 +33,7 @@ Options of render:
   --config FILE        as above
   --root DIR           the folder to write below; no link in it is followed
   --facts FILE         what is known about the machine, as JSON
-  --print-facts        print the facts that files are made from, and write nothing
+  --print-facts        print the facts that files are made from, write nothing
 
 Options of status:
   --json               the whole journal as JSON

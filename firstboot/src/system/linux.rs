@@ -117,7 +117,7 @@ impl Voice for Linux {
             // A console that is stopped, or not there, must not stop the machine.
             let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
             let console = OpenOptions::new()
-                .write(true)
+                .append(true)
                 .custom_flags(flags.bits().cast_signed())
                 .open("/dev/console");
             if let Ok(mut console) = console {

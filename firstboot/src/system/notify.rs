@@ -1,14 +1,19 @@
 //! The service manager's notification socket (`sd_notify`), and its watchdog.
 
+use std::cell::Cell;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the manager may take to make room for what it must hear.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where notifications go, and how often the watchdog wants to hear.
 #[derive(Debug)]
 pub(super) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
+    heard: Cell<Option<Instant>>,
 }
 
 impl Manager {
@@ -20,15 +25,18 @@ impl Manager {
                 None => SocketAddr::from_pathname(name).ok()?,
             };
             let datagrams = UnixDatagram::unbound().ok()?;
-            // A manager that does not read must not stop a machine from joining.
-            datagrams.set_nonblocking(true).ok()?;
+            datagrams.set_write_timeout(Some(PATIENCE)).ok()?;
             Some((datagrams, address))
         });
         let watchdog = watchdog_microseconds
             .and_then(|text| text.parse().ok())
             .filter(|microseconds| *microseconds > 0)
             .map(Duration::from_micros);
-        Self { socket, watchdog }
+        Self {
+            socket,
+            watchdog,
+            heard: Cell::new(None),
+        }
     }
 
     /// Half of the watchdog's time: how long may pass between two signs of life.
@@ -36,7 +44,8 @@ impl Manager {
         self.watchdog.map(|time| time / 2)
     }
 
-    /// Sends assignments, one a line.
+    /// Sends assignments, one a line. Waits while the manager's queue is full: a
+    /// lost `READY=1` would leave everybody waiting for everybody.
     pub fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.socket {
             // There is nobody else to tell that it could not be told.
@@ -44,8 +53,17 @@ impl Manager {
         }
     }
 
+    /// Gives a sign of life if it is time for one.
     pub fn alive(&self) {
-        if self.watchdog.is_some() {
+        let Some(interval) = self.interval() else {
+            return;
+        };
+        if self
+            .heard
+            .get()
+            .is_none_or(|heard| heard.elapsed() >= interval / 2)
+        {
+            self.heard.set(Some(Instant::now()));
             self.send("WATCHDOG=1");
         }
     }
@@ -69,6 +87,11 @@ mod tests {
         assert_eq!(&buffer[..length], b"READY=1\nSTATUS=x");
         let length = manager.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"WATCHDOG=1");
+        // Just now it was alive: that is not told again so soon.
+        notify.alive();
+        notify.send("READY=1");
+        let length = manager.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1");
     }
 
     #[test]
@@ -80,6 +103,25 @@ mod tests {
         let mut buffer = [0; 64];
         let length = manager.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"READY=1");
+    }
+
+    #[test]
+    fn a_manager_that_is_slow_to_read_misses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let notify = Manager::new(path.to_str(), None);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            (0..2000)
+                .filter(|_| manager.recv(&mut buffer).is_ok())
+                .count()
+        });
+        // Many more than a queue holds.
+        for _ in 0..2000 {
+            notify.send("STATUS=x");
+        }
+        assert_eq!(reader.join().unwrap(), 2000);
     }
 
     #[test]
