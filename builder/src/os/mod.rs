@@ -65,7 +65,7 @@ pub struct Os {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Program {
-    /// Its real path.
+    /// Where it is called; its folder is a real path.
     #[schemars(with = "String")]
     pub path: ImagePath,
     /// Version of the package that brought it, if the database tells.
@@ -306,17 +306,15 @@ fn find_program(
     versions: &packages::Versions,
 ) -> Result<Option<Program>> {
     for path in paths {
-        if let Some((real, metadata)) = image.stat(&fixed(path))?
-            && metadata.kind == Kind::File
-        {
+        if image.is_file(&fixed(path))? {
             let version = packages
                 .iter()
                 .find_map(|name| versions.get(*name))
                 .cloned();
-            return Ok(Some(Program {
-                path: real,
-                version,
-            }));
+            // The last component stays: Debian's alternatives name programs
+            // that go by many names.
+            let path = image.resolve_parent(&fixed(path))?;
+            return Ok(Some(Program { path, version }));
         }
     }
     Ok(None)
