@@ -81,8 +81,8 @@ pub trait Files {
     /// Where a chain of links ends; `None` when there is nothing.
     fn resolve(&self, path: &str) -> Option<String>;
     /// Puts a file in place at once: whoever looks sees the old content or the
-    /// new, with the right mode, and after a power cut as well. Folders on the way
-    /// are made with mode 0755.
+    /// new, whole and with the right mode, after a power cut as well. Folders on the
+    /// way are made with mode 0755.
     fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error>;
     /// Removes a file; that it is gone already is no error.
     fn remove(&self, path: &str) -> Result<(), Error>;
