@@ -9,7 +9,7 @@ use nodekiln_firstboot::datasource::{self, LinuxMachine};
 use nodekiln_firstboot::node_config::{self, Parsed, Problem};
 use nodekiln_firstboot::phases::{self, Error};
 use nodekiln_firstboot::render::{self, Facts};
-use nodekiln_firstboot::system::{Files as _, Folder, Linux, Variables, write_if_changed};
+use nodekiln_firstboot::system::{Files as _, Folder, Linux, NewFile, Variables, is_current};
 
 const HELP: &str = "\
 Joins a machine to an Amazon EKS cluster on its first boot.
@@ -26,7 +26,7 @@ Options of run:
   --config FILE        take this NodeConfig and look no further
 
 Options of check:
-  --config FILE        the NodeConfig, or user data that holds one; - for the input
+  --config FILE        the NodeConfig, or user data that holds one; - for input
   --json               the problems as JSON
 
 Options of render:
@@ -43,7 +43,7 @@ Options of status:
   -V, --version        the version
 
 Exit codes: 0 done, 1 internal error, 2 bad input or usage, 3 not supported,
-4 the machine lacks something, 6 may work when tried again, 7 the image is wrong.
+4 the machine lacks something, 6 may work when tried again, 7 a wrong image.
 ";
 
 /// Exit code of wrong usage and bad input.
@@ -149,7 +149,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Err(failure) => {
             let mut text = format!("error: {}\n", failure.message);
             if let Some(hint) = failure.hint {
-                text.push_str(&format!("hint: {hint}\n"));
+                text.extend(["hint: ", &hint, "\n"]);
             }
             // There is nobody else to tell.
             let _ = io::stderr().write_all(text.as_bytes());
@@ -280,9 +280,9 @@ fn invalid(path: &Path, problems: &[Problem]) -> Failure {
     };
     let mut message = format!("{} has {number}", path.display());
     for problem in problems {
-        message.push_str(&format!("\n  {problem}"));
+        message.extend(["\n  ", &problem.to_string()]);
         if let Some(hint) = &problem.hint {
-            message.push_str(&format!("\n    hint: {hint}"));
+            message.extend(["\n    hint: ", hint]);
         }
     }
     Failure::new(BAD_INPUT, message)
@@ -314,12 +314,21 @@ fn render_files(options: &Options) -> Result<u8, Failure> {
     let files = render::render(&config, &facts).map_err(Error::Render)?;
     let folder = Folder::new(root);
     let mut listing = String::new();
+    let mut new = Vec::new();
     for file in &files {
-        let changed = write_if_changed(&folder, &file.path, &file.content, file.mode)
-            .map_err(Error::System)?;
-        let word = if changed { "wrote" } else { "kept" };
-        listing.push_str(&format!("{word} {}\n", file.path));
+        let current =
+            is_current(&folder, &file.path, &file.content, file.mode).map_err(Error::System)?;
+        let word = if current { "kept" } else { "wrote" };
+        listing.extend([word, " ", &file.path, "\n"]);
+        if !current {
+            new.push(NewFile {
+                path: &file.path,
+                content: &file.content,
+                mode: file.mode,
+            });
+        }
     }
+    folder.write_all(&new).map_err(Error::System)?;
     print(&listing)
 }
 

@@ -73,13 +73,17 @@ impl Error {
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFound(_) | Self::Invalid { .. } => 2,
-            Self::Render(render::Error::Field { .. }) => 2,
+            Self::NotFound(_)
+            | Self::Invalid { .. }
+            | Self::Render(render::Error::Field { .. })
+            | Self::Credentials {
+                may_pass: false, ..
+            } => 2,
             Self::Render(render::Error::Unsupported { .. }) => 3,
             Self::BakedIdentity { .. } => 7,
-            Self::Credentials { may_pass: true, .. } | Self::Unit { .. } => 6,
-            Self::System(system::Error::Deadline { .. }) => 6,
-            Self::Credentials { .. } => 2,
+            Self::Credentials { may_pass: true, .. }
+            | Self::Unit { .. }
+            | Self::System(system::Error::Deadline { .. }) => 6,
             Self::Machine { .. } | Self::Missing(_) | Self::System(_) => 4,
         }
     }

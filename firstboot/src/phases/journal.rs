@@ -31,17 +31,17 @@ pub struct Machine {
 
 impl Machine {
     /// Reads who this machine is.
-    pub fn read(files: &dyn Files) -> Result<Self, system::Error> {
+    pub fn read(files: &dyn Files) -> Self {
         let digest_of = |path: &str| -> Option<String> {
             // The firmware's may be hidden, or not there: then the other one counts.
             let bytes = files.read(path, 4096).ok()??;
             let text = bytes.trim_ascii();
             (!text.is_empty()).then(|| digest(["machine".as_bytes(), text]))
         };
-        Ok(Self {
+        Self {
             machine_id: digest_of("/etc/machine-id"),
             smbios_uuid: digest_of("/sys/class/dmi/id/product_uuid"),
-        })
+        }
     }
 
     /// Whether both are of one machine: nothing known of both differs.
@@ -61,11 +61,12 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut text = String::with_capacity(64);
+    for byte in hasher.finalize() {
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    text
 }
 
 /// One phase as it went the last time.

@@ -131,7 +131,7 @@ fn work(
     find: &dyn Fn() -> Result<Found, FindError>,
     variables: &Variables,
 ) -> Result<(), Error> {
-    let machine = Machine::read(system)?;
+    let machine = Machine::read(system);
     let journal = Journal::read(system)?.unwrap_or_default();
     let mut work = Work {
         system,

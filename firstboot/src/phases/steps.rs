@@ -8,7 +8,7 @@ use super::{Error, Phase, Work, unit};
 use crate::credentials::{self, Finding, Provider};
 use crate::node_config::NodeConfig;
 use crate::render::{self, Facts, File, Part, SIGNING_HELPER_UNIT};
-use crate::system::{Task, Variables, is_current, write_if_changed};
+use crate::system::{NewFile, Task, Variables, is_current, write_if_changed};
 
 /// What every step works from.
 pub(super) struct Node<'a> {
@@ -193,9 +193,15 @@ fn files(work: &mut Work<'_>, node: &Node<'_>, _: &str) -> Result<(), Error> {
     if retired {
         unit::reload_manager(system)?;
     }
-    for file in &stale {
-        system.write(&file.path, &file.content, file.mode)?;
-    }
+    let new: Vec<NewFile<'_>> = stale
+        .iter()
+        .map(|file| NewFile {
+            path: &file.path,
+            content: &file.content,
+            mode: file.mode,
+        })
+        .collect();
+    system.write_all(&new)?;
     work.journal.files = wanted.iter().map(ToString::to_string).collect();
     work.info(&format!(
         "{} of {} files were written",

@@ -55,7 +55,7 @@ pub fn fstab_without_swap(text: &str) -> Option<String> {
         !line.starts_with('#') && line.split_whitespace().nth(2) == Some("swap")
     };
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    if !lines.iter().any(|line| is_swap(line)) {
+    if !lines.iter().any(is_swap) {
         return None;
     }
     Some(lines.into_iter().filter(|line| !is_swap(line)).collect())

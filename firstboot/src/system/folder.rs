@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{Error, Files, Status};
+use super::{Error, Files, NewFile, Status};
 
 /// Longest chain of links that is followed, as in the kernel.
 const LINKS: usize = 40;
@@ -74,33 +74,64 @@ impl Folder {
         }
     }
 
-    fn replace(&self, path: &str, content: &[u8], mode: u32) -> io::Result<()> {
-        let located = self.locate(path)?;
-        let (Some(folder), Some(name)) = (located.parent(), located.file_name()) else {
+    /// Writes a file beside its place, and has the disk begin with it.
+    fn prepare(&self, new: &NewFile<'_>) -> io::Result<Prepared> {
+        let place = self.locate(new.path)?;
+        let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file name"));
         };
         make_folders(folder)?;
         // One fixed name: what a killed run left behind is taken over, not piled up.
         let temporary = folder.join(format!(".{}.nodekiln-new", name.to_string_lossy()));
         remove_if_there(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(new.mode)
+            .open(&temporary)?;
         let written = (|| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(&temporary)?;
             // The mask of the process may have taken bits away.
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &located)
+            file.set_permissions(fs::Permissions::from_mode(new.mode))?;
+            file.write_all(new.content)?;
+            // Of several files the disk then takes all at once. Only advice: the sync
+            // that follows is what counts.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            Ok(())
         })();
-        if written.is_err() {
-            // The first error is the one to tell; a leftover is taken over next time.
-            let _ = fs::remove_file(&temporary);
+        let prepared = Prepared {
+            file,
+            temporary,
+            place,
+        };
+        match written {
+            Ok(()) => Ok(prepared),
+            Err(error) => {
+                prepared.discard();
+                Err(error)
+            }
         }
-        written?;
-        File::open(folder)?.sync_all()
+    }
+}
+
+/// A file that is written, but not yet in its place.
+struct Prepared {
+    file: File,
+    temporary: PathBuf,
+    place: PathBuf,
+}
+
+impl Prepared {
+    /// The folder is not synced: a journalling file system keeps the order, so a cut
+    /// shows the old file or the new one, and what is looked at anew on the next
+    /// start need not be there sooner. It would double the cost.
+    fn put_in_place(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.place)
+    }
+
+    fn discard(&self) {
+        // The first error is the one to tell; a leftover is taken over next time.
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 
@@ -167,9 +198,27 @@ impl Files for Folder {
         None
     }
 
-    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
-        self.replace(path, content, mode)
-            .map_err(failed("writing", path))
+    fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error> {
+        let mut prepared = Vec::with_capacity(files.len());
+        let mut outcome = Ok(());
+        for new in files {
+            match self.prepare(new) {
+                Ok(file) => prepared.push((new.path, file)),
+                Err(error) => {
+                    outcome = Err(failed("writing", new.path)(error));
+                    break;
+                }
+            }
+        }
+        for (path, file) in &prepared {
+            if outcome.is_ok() {
+                outcome = file.put_in_place().map_err(failed("writing", path));
+            }
+            if outcome.is_err() {
+                file.discard();
+            }
+        }
+        outcome
     }
 
     fn remove(&self, path: &str) -> Result<(), Error> {

@@ -11,7 +11,8 @@ use rustix::fs::OFlags;
 
 use super::notify::Manager;
 use super::{
-    Clock, Ended, Error, Files, Folder, Level, Programs, Status, Task, Voice, journal_line, process,
+    Clock, Ended, Error, Files, Folder, Level, NewFile, Programs, Status, Task, Voice,
+    journal_line, process,
 };
 
 /// The machine that this program runs on.
@@ -64,9 +65,9 @@ impl Files for Linux {
         self.files.resolve(path)
     }
 
-    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+    fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error> {
         self.manager.alive();
-        self.files.write(path, content, mode)
+        self.files.write_all(files)
     }
 
     fn remove(&self, path: &str) -> Result<(), Error> {

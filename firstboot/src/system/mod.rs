@@ -70,6 +70,17 @@ pub struct Status {
     pub is_file: bool,
 }
 
+/// A file to be put in place.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFile<'a> {
+    /// Absolute path.
+    pub path: &'a str,
+    /// The whole content.
+    pub content: &'a [u8],
+    /// Permission bits.
+    pub mode: u32,
+}
+
 /// Files by absolute path.
 pub trait Files {
     /// The whole content; `None` when there is no such file.
@@ -81,9 +92,18 @@ pub trait Files {
     /// Where a chain of links ends; `None` when there is nothing.
     fn resolve(&self, path: &str) -> Option<String>;
     /// Puts a file in place at once: whoever looks sees the old content or the
-    /// new, with the right mode, and after a power cut as well. Folders on the way
-    /// are made with mode 0755.
-    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error>;
+    /// new, whole and with the right mode, after a power cut as well. Folders on the
+    /// way are made with mode 0755.
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.write_all(&[NewFile {
+            path,
+            content,
+            mode,
+        }])
+    }
+    /// Puts several files in place as [`Files::write`] does, one after the other,
+    /// but waits for the disk only once. Cut off, some are new and some are old.
+    fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error>;
     /// Removes a file; that it is gone already is no error.
     fn remove(&self, path: &str) -> Result<(), Error>;
 }

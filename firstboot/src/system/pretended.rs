@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Clock, Ended, Error, Files, Level, Programs, Status, Task, Voice};
+use super::{Clock, Ended, Error, Files, Level, NewFile, Programs, Status, Task, Voice};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -233,9 +233,11 @@ impl Files for Pretended {
         is_there.then(|| path.into())
     }
 
-    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
-        self.change("writing", path)?;
-        self.put(path, content, mode);
+    fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error> {
+        for file in files {
+            self.change("writing", file.path)?;
+            self.put(file.path, file.content, file.mode);
+        }
         Ok(())
     }
 
