@@ -53,3 +53,22 @@ pub fn source_date_epoch() -> crate::Result<Option<i64>> {
             .hint("unset it, or set it with: export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)")
         })
 }
+
+/// The proxy variables as they are set, for programs that nodekiln starts: their
+/// environment holds nothing else of its own.
+pub fn proxies() -> Vec<(&'static str, std::ffi::OsString)> {
+    const NAMES: [&str; 8] = [
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+    ];
+    NAMES
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .collect()
+}

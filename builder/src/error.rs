@@ -97,9 +97,14 @@ impl Error {
     }
 
     /// An I/O error on something of this machine, with the class that its kind
-    /// asks for.
+    /// asks for. One that carries an [`Error`] keeps the class, place and hint of
+    /// that: readers and writers of `std` can only pass it on wrapped.
     pub fn io(message: impl Into<String>, cause: std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
+        let cause = match cause.downcast::<Self>() {
+            Ok(carried) => return carried.context(message),
+            Err(cause) => cause,
+        };
         let (class, hint) = match cause.kind() {
             Kind::NotFound => (Class::Input, None),
             Kind::PermissionDenied => (

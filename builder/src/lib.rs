@@ -19,10 +19,12 @@
 
 pub mod bake;
 pub mod base;
+pub mod build;
 pub mod catalog;
 pub mod disk;
 pub mod environment;
 pub mod error;
+pub mod firstboot;
 pub mod image_path;
 pub mod lock;
 pub mod os;

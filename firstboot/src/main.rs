@@ -1,3 +1,10 @@
-//! The program `firstboot`.
+//! The program `firstboot`: parse, run, exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    ExitCode::from(cli::run(&arguments))
+}

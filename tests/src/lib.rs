@@ -1,1 +1,8 @@
-//! Shared pieces of the integration tests: images they build themselves, and the programs that check them.
+//! Shared pieces of the integration tests: the images that they build, and the
+//! independent programs that check them.
+
+pub mod debian_base;
+pub mod plain;
+pub mod program;
+pub mod sequences;
+pub mod volumes;

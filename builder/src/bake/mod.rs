@@ -1,1 +1,233 @@
-//! Filled in its own commit.
+//! Applies a plan to the volumes of an image, and reads it back.
+//!
+//! This is the only code that changes an image. It works on a layer over the
+//! base: when anything fails, the layer is thrown away, so nothing here needs
+//! to be undone.
+
+pub mod contents;
+pub mod overlay;
+mod room;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+pub use contents::{Contents, LocalContents};
+pub use verify::verify;
+
+use crate::error::{Class, Error, Result};
+use crate::image_path::ImagePath;
+use crate::plan::{Content, Entry, Node, Plan, Target, VolumePlan};
+use crate::progress::{Progress, Step};
+use crate::store::Digest;
+use crate::volume::{Kind, Volume, remove_tree};
+
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
+
+/// What a bake did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Applied {
+    /// Regular files written.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Links written.
+    pub links: u64,
+    /// Folders made or changed.
+    pub directories: u64,
+    /// Files, links and trees removed.
+    pub removed: u64,
+}
+
+/// Bytes that [`apply`] will write.
+pub fn total_bytes(plan: &Plan) -> u64 {
+    plan.volumes
+        .values()
+        .flat_map(|volume| volume.entries.values())
+        .map(|entry| match &entry.node {
+            Node::File { content } => content.size,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Makes the changes of `plan`: removals first, then entries in the order of
+/// their paths. The volumes are still to be finished by the caller.
+///
+/// # Errors
+/// [`Class::Environment`] when there is too little room, found before the first
+/// write; [`Class::Dependency`] when a content is not what the plan pins;
+/// [`Class::Interrupted`] on request; else what the volume gives. The layer is
+/// to be thrown away after any of these.
+pub fn apply(
+    plan: &Plan,
+    volumes: &mut BTreeMap<Target, Box<dyn Volume>>,
+    contents: &dyn Contents,
+    progress: &dyn Progress,
+) -> Result<Applied> {
+    for (target, changes) in &plan.volumes {
+        room::check(*target, changes, open(volumes, *target)?)?;
+    }
+    progress.begin(Step::Bake, &plan.profile, Some(total_bytes(plan)));
+    let mut applied = Applied::default();
+    let result = plan.volumes.iter().try_for_each(|(target, changes)| {
+        let volume = open(volumes, *target)?;
+        apply_to(changes, volume, contents, progress, &mut applied)
+            .map_err(|error| error.context(format!("bake the {} volume", target.name())))
+    });
+    progress.end(Step::Bake);
+    result.map(|()| applied)
+}
+
+fn open(
+    volumes: &mut BTreeMap<Target, Box<dyn Volume>>,
+    target: Target,
+) -> Result<&mut dyn Volume> {
+    match volumes.get_mut(&target) {
+        Some(volume) => Ok(volume.as_mut()),
+        None => Err(Error::new(
+            Class::Internal,
+            format!("change the {} volume, which is not open", target.name()),
+        )),
+    }
+}
+
+fn apply_to(
+    changes: &VolumePlan,
+    volume: &mut dyn Volume,
+    contents: &dyn Contents,
+    progress: &dyn Progress,
+    applied: &mut Applied,
+) -> Result<()> {
+    for path in changes.removals.keys() {
+        progress.check()?;
+        if volume.metadata(path)?.is_some() {
+            remove_tree(volume, path)?;
+            applied.removed += 1;
+        }
+    }
+    for (path, entry) in &changes.entries {
+        progress.check()?;
+        apply_entry(path, entry, volume, contents, progress, applied)?;
+    }
+    Ok(())
+}
+
+fn apply_entry(
+    path: &ImagePath,
+    entry: &Entry,
+    volume: &mut dyn Volume,
+    contents: &dyn Contents,
+    progress: &dyn Progress,
+    applied: &mut Applied,
+) -> Result<()> {
+    let present = volume.metadata(path)?;
+    if let Some(metadata) = &present
+        && metadata.kind == Kind::Special
+    {
+        volume.remove_file(path)?;
+    }
+    match &entry.node {
+        Node::Directory { keep } => match present {
+            Some(metadata) if metadata.kind == Kind::Directory => {
+                if !keep {
+                    volume.set_attributes(path, &entry.attributes)?;
+                    applied.directories += 1;
+                }
+            }
+            Some(metadata) if metadata.kind != Kind::Special => {
+                return Err(Error::input(format!(
+                    "make folder {path}: the image has a {} there",
+                    kind_name(metadata.kind)
+                )));
+            }
+            _ => {
+                volume.create_directory(path, &entry.attributes)?;
+                applied.directories += 1;
+            }
+        },
+        Node::File { content } => {
+            write_content(path, content, entry, volume, contents, progress)?;
+            applied.files += 1;
+            applied.bytes += content.size;
+        }
+        Node::Symlink { target } => {
+            volume.create_symlink(path, target.as_bytes(), &entry.attributes)?;
+            applied.links += 1;
+        }
+    }
+    Ok(())
+}
+
+fn write_content(
+    path: &ImagePath,
+    content: &Content,
+    entry: &Entry,
+    volume: &mut dyn Volume,
+    contents: &dyn Contents,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut checked = Checked {
+        inner: contents.open(content)?,
+        hash: Sha256::new(),
+        size: 0,
+        progress,
+    };
+    let written = {
+        // One large buffer between the source and the volume: the volume sees
+        // full pieces whatever the source gives.
+        let mut buffered = io::BufReader::with_capacity(PIECE, &mut checked);
+        volume.write_file(path, content.size, &mut buffered, &entry.attributes)
+    };
+    progress.check()?;
+    // A source that ends early or late makes the volume fail first; the digest
+    // says better what is wrong.
+    let found = Digest::from_bytes(checked.hash.finalize().into());
+    if checked.size == content.size && found != content.sha256 {
+        return Err(Error::dependency(format!(
+            "write {path}: its content has sha256 {found}, the plan pins {}",
+            content.sha256
+        ))
+        .hint(
+            "the source changed since it was planned, or the store is damaged; run the build again",
+        ));
+    }
+    written
+}
+
+/// Hashes and counts what passes, reports it, and ends when asked to.
+struct Checked<'a> {
+    inner: Box<dyn Read + 'a>,
+    hash: Sha256,
+    size: u64,
+    progress: &'a dyn Progress,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.progress.stopped() {
+            return Err(io::Error::other("stopped on request"));
+        }
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        self.size += count as u64;
+        self.progress.advance(Step::Bake, count as u64);
+        Ok(count)
+    }
+}
+
+/// A kind in words.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "folder",
+        Kind::Symlink => "link",
+        Kind::Special => "device, pipe or socket",
+    }
+}
+
+#[cfg(test)]
+mod tests;

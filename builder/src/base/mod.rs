@@ -1,1 +1,8 @@
-//! Filled in its own commit.
+//! Base images: where they come from, and the making of one from packages.
+
+pub mod bootstrap;
+mod fetch;
+mod sources;
+
+pub use fetch::fetch;
+pub use sources::{DOWNLOAD_LIMIT, StoreSources};

@@ -4,10 +4,22 @@
 //! layer over either, a partition of any of them. The base of a build is only
 //! ever opened for reading; what a bake changes lands in a [`cow::CowDisk`].
 
+mod bits;
+pub mod cow;
+pub mod gpt;
+pub mod memory;
+mod open;
+pub mod qcow2;
+pub mod raw;
+
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use cow::CowDisk;
+pub use open::{BaseImage, Format, OpenOptions, open_base};
 
 /// Bytes that can be read and written at any offset, from several threads.
 ///
@@ -46,6 +58,37 @@ pub trait Storage: Send + Sync + Debug {
     /// # Errors
     /// What the file gives.
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
+
+    /// The file whose bytes are exactly those of this storage, if there is one:
+    /// the kernel can then copy from it without passing the bytes through here.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+/// Whether `bytes` holds zeros only.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    // Comparing slices becomes memcmp, which is fast in every build profile.
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
+/// The range check that every storage of `size` bytes makes; gives the end.
+pub(crate) fn check_range(
+    size: u64,
+    length: usize,
+    offset: u64,
+    kind: io::ErrorKind,
+) -> io::Result<u64> {
+    match offset.checked_add(length as u64) {
+        Some(end) if end <= size => Ok(end),
+        _ => Err(io::Error::new(
+            kind,
+            format!("{length} bytes at {offset} pass the end of a disk of {size} bytes"),
+        )),
+    }
 }
 
 /// A part of a storage: a partition.

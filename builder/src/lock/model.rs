@@ -29,6 +29,9 @@ pub struct LockedProfile {
     /// sha256 of what the profile says about its inputs (architecture, base,
     /// version, component sources): tells when the lock is out of date.
     pub inputs: Digest,
+    /// sha256 of what the profile says about its base alone: tells when the base
+    /// must be found or made again.
+    pub base_inputs: Digest,
     /// Processor architecture.
     pub architecture: Architecture,
     /// The base image.
@@ -42,13 +45,15 @@ pub struct LockedProfile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LockedFile {
     /// Where it comes from.
+    #[serde(with = "serde_yaml::with::singleton_map")]
     pub origin: Origin,
     /// sha256 of the file.
     pub sha256: Digest,
     /// Size in bytes.
     pub size: u64,
-    /// How it was trusted, in words: `sha256 in the profile`, `checksum file
-    /// URL`, `SHA256SUMS signed by FINGERPRINT`, `local file`, `bootstrapped`.
+    /// How it was trusted, in words: `sha256 in the profile`, `sha256 in the
+    /// catalogue`, `checksum file URL`, `SHA256SUMS signed by FINGERPRINT`,
+    /// `local file`, `bootstrapped`.
     pub trust: String,
 }
 
@@ -75,8 +80,9 @@ pub enum Origin {
 pub struct LockedComponent {
     /// The downloaded or local file.
     pub file: LockedFile,
-    /// The files that are baked, by name. For a plain program there is one, with
-    /// the same digest as the file; for an archive, the members that are taken.
+    /// The files that are baked. For a plain program there is one, by the name of
+    /// the component and with the same digest as the file; for an archive there
+    /// are the members that are taken, by their path in the archive.
     pub members: BTreeMap<String, LockedMember>,
 }
 

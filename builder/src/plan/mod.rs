@@ -4,7 +4,22 @@
 //! was found in the base. It can be printed, compared and hashed: the hash of
 //! its canonical JSON is the **build key**. Only `bake/` applies it.
 
+pub mod command_line;
+pub mod components;
+mod compute;
+mod draft;
+pub mod firstboot;
+pub mod hygiene;
+pub mod kernel;
+pub mod overlay;
+pub mod release;
+pub mod services;
+pub mod text;
+pub mod users;
+
 use std::collections::BTreeMap;
+
+pub use compute::{Inputs, Partition, compute};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -24,6 +39,10 @@ pub const FORMAT: u32 = 1;
 pub struct Plan {
     /// [`FORMAT`].
     pub format: u32,
+    /// sha256 of the manifest that lies in the image, while it has no build key
+    /// yet: what the manifest tells beyond the plan (origins, trust, version of
+    /// nodekiln) is part of the key through it.
+    pub manifest: Digest,
     /// The profile's name.
     pub profile: String,
     /// Processor architecture of the image.
@@ -118,7 +137,7 @@ pub struct Content {
 }
 
 /// Where a bake reads the bytes of a [`Content`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub enum Source {
     /// The store, by the content's sha256.
     #[default]
@@ -129,15 +148,56 @@ pub enum Source {
     Inline(Vec<u8>),
 }
 
+impl std::fmt::Debug for Source {
+    /// Without the bytes, which have no place in a message.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store => formatter.write_str("Store"),
+            Self::File(path) => write!(formatter, "File({})", path.display()),
+            Self::Inline(bytes) => write!(formatter, "Inline({} bytes)", bytes.len()),
+        }
+    }
+}
+
 /// Which part of the wish asked for a change, in words for people:
 /// `component kubelet`, `overlay linux`, `service containerd`, `hygiene`.
 pub type Reason = String;
 
+impl Target {
+    /// The target in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Boot => "boot",
+            Self::Esp => "EFI system",
+        }
+    }
+}
+
+impl Content {
+    /// The content `bytes`, in memory.
+    pub fn inline(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            sha256: Digest::from_bytes(Sha256::digest(&bytes).into()),
+            size: bytes.len() as u64,
+            source: Source::Inline(bytes),
+        }
+    }
+}
+
 impl Plan {
     /// The canonical JSON: no white space, keys in the order of declaration,
-    /// maps sorted.
+    /// maps sorted. The files that carry the build key ([`release::FILES`]) are
+    /// not in it, since no text can hold its own hash.
     pub fn canonical(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a plan holds nothing that JSON cannot hold")
+        let mut plan = self.clone();
+        if let Some(root) = plan.volumes.get_mut(&Target::Root) {
+            for path in release::FILES {
+                root.entries.remove(&crate::os::tree::fixed(path));
+            }
+        }
+        serde_json::to_vec(&plan).expect("a plan holds nothing that JSON cannot hold")
     }
 
     /// The build key: sha256 of [`Plan::canonical`].
@@ -145,3 +205,6 @@ impl Plan {
         Digest::from_bytes(Sha256::digest(self.canonical()).into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

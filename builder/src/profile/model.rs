@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// `apiVersion` of the only version there is.
 pub const API_VERSION: &str = "nodekiln.dev/v1alpha1";
 /// `kind` of a profile.
@@ -33,8 +35,11 @@ pub struct Metadata {
     /// letters, digits, `.` and `-`.
     pub name: String,
     /// Values for templates: `{{ NAME }}` in any string of `spec`, and in
-    /// overlay files that end in `.tmpl`.
+    /// overlay files that end in `.tmpl`. `--set NAME=VALUE` replaces one; one
+    /// without a value must be set. Where a template gives nothing, the key
+    /// counts as absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, schema::Variable>")]
     pub variables: BTreeMap<String, String>,
 }
 
@@ -86,6 +91,7 @@ fn default_outputs() -> Vec<Output> {
 /// Processor architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::add_architecture_aliases)]
 pub enum Architecture {
     /// x86-64; `amd64` in Go's and Debian's words.
     #[default]
@@ -94,6 +100,16 @@ pub enum Architecture {
     /// 64-bit Arm; `aarch64` in Linux's words.
     #[serde(rename = "arm64", alias = "aarch64")]
     Arm64,
+}
+
+impl Architecture {
+    /// As profiles write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
 }
 
 /// The disk image to start from: exactly one of `path`, `url` and `bootstrap`.
@@ -174,6 +190,11 @@ pub enum Layout {
 pub struct Kubernetes {
     /// Full version, such as `1.34.4`.
     pub version: String,
+    /// Date of Amazon's build of this version, such as `2026-07-05`: where the
+    /// components without a source of their own come from. The catalogue knows
+    /// it for some versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eks_build: Option<String>,
     /// Where each component comes from. What is not named comes from the
     /// catalogue's URL for the version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -206,6 +227,23 @@ pub enum ComponentName {
     SsmSetupCli,
 }
 
+impl ComponentName {
+    /// As profiles write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubelet => "kubelet",
+            Self::Kubectl => "kubectl",
+            Self::Containerd => "containerd",
+            Self::Runc => "runc",
+            Self::CniPlugins => "cni-plugins",
+            Self::EcrCredentialProvider => "ecr-credential-provider",
+            Self::AwsIamAuthenticator => "aws-iam-authenticator",
+            Self::AwsSigningHelper => "aws-signing-helper",
+            Self::SsmSetupCli => "ssm-setup-cli",
+        }
+    }
+}
+
 /// Where a component comes from: exactly one of `url`, `path`, `fromBase` and
 /// `omit`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -224,7 +262,8 @@ pub struct ComponentSource {
     /// by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum_url: Option<String>,
-    /// The member of the archive that is the program.
+    /// The member of the archive that is the program; for `containerd` and
+    /// `cni-plugins` the folder of the archive whose programs are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
     /// The base image has it already.
@@ -308,6 +347,7 @@ pub struct Kernel {
     pub modules: Vec<String>,
     /// Settings, as in `sysctl.d`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, schema::Text>")]
     pub sysctl: BTreeMap<String, String>,
     /// Arguments added to the kernel command line; an argument `-NAME` removes
     /// all of that name.

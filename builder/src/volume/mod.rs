@@ -10,6 +10,24 @@
 //! times of folders change only by [`Volume::set_attributes`], so that the same
 //! operations give the same bytes.
 
+mod check;
+pub mod ext4;
+pub mod fat;
+mod identity;
+#[cfg(test)]
+mod memory;
+pub mod model;
+pub mod mount;
+mod need;
+mod open;
+mod refusal;
+mod tree;
+
+pub use check::check;
+pub use need::{Need, NeedOf};
+pub use open::{Access, detect, open};
+pub use tree::{create_parents, read_to_vec, remove_tree, resolve};
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{Read, Write};

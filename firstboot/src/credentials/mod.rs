@@ -1,1 +1,49 @@
-//! Filled in its own commit.
+//! How a node proves to AWS who it is.
+
+mod iam_roles_anywhere;
+
+pub use iam_roles_anywhere::{Finding, Settings, inspect_files};
+
+use crate::node_config::model::NodeConfig;
+use crate::render::Error;
+
+/// Where a node's credentials come from.
+#[derive(Debug)]
+pub enum Provider<'a> {
+    /// A certificate, exchanged for a session by the signing helper.
+    IamRolesAnywhere(Settings<'a>),
+    /// The SSM agent of a registered machine.
+    Ssm,
+}
+
+impl Provider<'_> {
+    /// Its name in the label `eks.amazonaws.com/hybrid-credential-provider`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::IamRolesAnywhere(_) => "iam-ra",
+            Self::Ssm => "ssm",
+        }
+    }
+}
+
+/// The provider that a NodeConfig asks for.
+pub fn provider(config: &NodeConfig) -> Result<Provider<'_>, Error> {
+    let Some(hybrid) = &config.spec.hybrid else {
+        return Err(Error::Unsupported {
+            what: "an EC2 node (a NodeConfig without spec.hybrid)".into(),
+            hint: "give spec.hybrid.iamRolesAnywhere".into(),
+        });
+    };
+    match (&hybrid.iam_roles_anywhere, &hybrid.ssm) {
+        (Some(settings), None) => Ok(Provider::IamRolesAnywhere(Settings::new(settings))),
+        (None, Some(_)) => Ok(Provider::Ssm),
+        (Some(_), Some(_)) => Err(Error::Field {
+            field: "spec.hybrid".into(),
+            problem: "must hold only one of iamRolesAnywhere and ssm".into(),
+        }),
+        (None, None) => Err(Error::Field {
+            field: "spec.hybrid".into(),
+            problem: "must hold one of iamRolesAnywhere and ssm".into(),
+        }),
+    }
+}

@@ -1,1 +1,190 @@
-//! Filled in its own commit.
+//! The edge: what touches a running system, behind one small trait each, so that
+//! everything above can be tried without one.
+
+mod cpu;
+mod facts;
+mod folder;
+mod journal_line;
+mod linux;
+mod notify;
+mod process;
+mod timestamp;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+pub use facts::{Missing, Variables, gather};
+pub use folder::Folder;
+pub use journal_line::Level;
+pub use linux::Linux;
+pub use timestamp::rfc3339;
+
+/// Why something could not be done to the system. Never holds the content of a
+/// file or an argument that may be secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder could not be read, written or removed.
+    #[error("{doing} {path}")]
+    File {
+        /// What was being done, such as `writing`.
+        doing: &'static str,
+        /// Its path, as the node sees it.
+        path: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A file is larger than anything that belongs there.
+    #[error("{path} is larger than {limit} bytes")]
+    TooLarge {
+        /// Its path.
+        path: String,
+        /// The most that is read, in bytes.
+        limit: usize,
+    },
+    /// A program could not be started or followed.
+    #[error("running {program}")]
+    Program {
+        /// Its name.
+        program: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A program took too long and was killed.
+    #[error("{program} did not end within {} s", limit.as_secs())]
+    Deadline {
+        /// Its name.
+        program: String,
+        /// The time it had.
+        limit: Duration,
+    },
+}
+
+/// Permission bits and age of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// The twelve permission bits.
+    pub mode: u32,
+    /// When its content last changed.
+    pub modified: SystemTime,
+    /// Whether it is a regular file, and not a link or anything else.
+    pub is_file: bool,
+}
+
+/// Files by absolute path.
+pub trait Files {
+    /// The whole content; `None` when there is no such file.
+    fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Error>;
+    /// Of the thing itself, not of what a link points to; `None` when there is none.
+    fn status(&self, path: &str) -> Result<Option<Status>, Error>;
+    /// Names in a folder, sorted; empty when there is no such folder.
+    fn names(&self, folder: &str) -> Result<Vec<String>, Error>;
+    /// Where a chain of links ends; `None` when there is nothing.
+    fn resolve(&self, path: &str) -> Option<String>;
+    /// Puts a file in place at once: whoever looks sees the old content or the
+    /// new, with the right mode, and after a power cut as well. Folders on the way
+    /// are made with mode 0755.
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error>;
+    /// Removes a file; that it is gone already is no error.
+    fn remove(&self, path: &str) -> Result<(), Error>;
+}
+
+/// A program to run: with no input, an empty environment but for `PATH` and
+/// `LANG`, and a time limit. Nothing secret belongs in its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Name, looked up in the system's folders, or path.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// The time it has.
+    pub limit: Duration,
+}
+
+impl Task {
+    /// A program with its arguments.
+    pub fn new(program: &str, arguments: &[&str], limit: Duration) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            limit,
+        }
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// Whether it ended with code 0.
+    pub success: bool,
+    /// What it wrote to its output; at most 64 KiB.
+    pub output: String,
+    /// What it wrote to its error output; at most 64 KiB.
+    pub errors: String,
+}
+
+/// Runs programs.
+pub trait Programs {
+    /// Runs a program to its end.
+    fn run(&self, task: &Task) -> Result<Ended, Error>;
+    /// Time spent so far in waiting for programs.
+    fn waited(&self) -> Duration;
+}
+
+/// Time.
+pub trait Clock {
+    /// The time of day; may be wrong by years on a first boot.
+    fn now(&self) -> SystemTime;
+    /// Time since this program started; never goes back.
+    fn elapsed(&self) -> Duration;
+    /// Lets time pass, for something that gives no sign when it happens.
+    fn pause(&self, time: Duration);
+}
+
+/// What is said, and to whom.
+pub trait Voice {
+    /// One entry of the log, with fields beside the message.
+    fn log(&self, level: Level, message: &str, fields: &BTreeMap<&str, String>);
+    /// One line for a person at the console.
+    fn milestone(&self, text: &str);
+    /// Tells the service manager that everything that others wait for is done.
+    fn ready(&self);
+    /// Tells the service manager what goes on.
+    fn status_line(&self, text: &str);
+}
+
+/// A running system.
+pub trait System: Files + Programs + Clock + Voice {}
+
+impl<T: Files + Programs + Clock + Voice> System for T {}
+
+/// Writes a file only if its content or mode differs; says whether it did.
+pub fn write_if_changed(
+    files: &dyn Files,
+    path: &str,
+    content: &[u8],
+    mode: u32,
+) -> Result<bool, Error> {
+    if is_current(files, path, content, mode)? {
+        return Ok(false);
+    }
+    files.write(path, content, mode)?;
+    Ok(true)
+}
+
+/// Whether a file has this content and mode already.
+pub fn is_current(files: &dyn Files, path: &str, content: &[u8], mode: u32) -> Result<bool, Error> {
+    let same_mode = files
+        .status(path)?
+        .is_some_and(|status| status.is_file && status.mode == mode);
+    if !same_mode {
+        return Ok(false);
+    }
+    match files.read(path, content.len()) {
+        Ok(current) => Ok(current.as_deref() == Some(content)),
+        Err(Error::TooLarge { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod pretended;

@@ -1,0 +1,323 @@
+//! A Debian base image from packages: without root, mounts or loop devices.
+//!
+//! mmdebstrap resolves and unpacks the packages into a tar, as root of a user
+//! namespace where it is not root. Everything after that is done here: the disk
+//! in Ubuntu's layout, the root file system filled in process, the boot loader as
+//! plain files.
+//!
+//! The same packages give the same image: times are clamped to one epoch, and
+//! identifiers derived from the tree.
+
+mod apt;
+mod esp;
+mod files;
+mod identity;
+mod image;
+mod packages;
+mod partition_table;
+mod root;
+
+use std::fs::{File, OpenOptions};
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::disk::Slice;
+use crate::disk::raw::RawFile;
+use crate::environment;
+use crate::error::{Context as _, Error, Result};
+use crate::lock::{Bootstrapped, Stored};
+use crate::output::qcow2;
+use crate::profile::model::{Architecture, Bootstrap};
+use crate::progress::{Progress, Step};
+use crate::store::{Digest, Store};
+use crate::task::Task;
+use crate::volume::{self, Access, Timestamp};
+
+/// Raised whenever the same packages would give another image.
+const FORMAT: u32 = 1;
+/// Time for mmdebstrap: on a slow line, 250 MB take this long.
+const LIMIT: Duration = Duration::from_mins(60);
+/// Bytes that the work needs beside the store: the tree and its tar.
+const WORK_SPACE: u64 = 3 << 30;
+
+/// The epoch of a base when the user names none: the release day of Debian 12,
+/// 2023-06-10. Whatever is younger takes this time. A clock would make every
+/// image another one.
+pub const DEFAULT_EPOCH: i64 = 1_686_355_200;
+
+/// What cannot be read off the profile.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Latest time stamp of everything, in seconds since 1970.
+    pub epoch: i64,
+    /// Size of the disk in bytes.
+    pub size: u64,
+}
+
+/// Makes the base image that `wish` describes and puts it into the store, as
+/// qcow2.
+///
+/// # Errors
+/// [`crate::Class::Environment`] when a tool, the space or the package archive is
+/// missing; [`crate::Class::Input`] for a package that does not exist, a size
+/// that is too small; [`crate::Class::Unsupported`] for an architecture that is
+/// not the machine's.
+pub fn bootstrap(
+    store: &Store,
+    wish: &Bootstrap,
+    architecture: Architecture,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Bootstrapped> {
+    let platform = packages::platform(architecture);
+    if platform.debian != machine() {
+        return Err(Error::unsupported(format!(
+            "bootstrap for {}: this machine is {}",
+            platform.debian,
+            machine()
+        ))
+        .hint("name an image of that architecture with base.url, or bootstrap on such a machine"));
+    }
+    let names = packages::wanted(platform, &wish.packages)?;
+    let work = work_folder()?;
+    progress.begin(Step::Bootstrap, &format!("Debian {}", wish.suite), None);
+    let made =
+        make_tree(&wish.suite, platform, &names, options.epoch, work.path()).and_then(|tar| {
+            progress.check()?;
+            make_image(store, &tar, platform, options, work.path(), progress)
+        });
+    progress.end(Step::Bootstrap);
+    made.map_err(|error| error.context(format!("bootstrap Debian {}", wish.suite)))
+}
+
+/// Debian's name of the machine's architecture.
+fn machine() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// A folder for the tree, where temporary files go on this machine.
+fn work_folder() -> Result<tempfile::TempDir> {
+    let parent = std::env::temp_dir();
+    let doing = || format!("make a folder in {}", parent.display());
+    let free = rustix::fs::statvfs(&parent)
+        .map(|found| found.f_bavail.saturating_mul(found.f_frsize))
+        .map_err(std::io::Error::from)
+        .doing(doing)?;
+    if free < WORK_SPACE {
+        return Err(Error::environment(format!(
+            "{}: {} MiB are free, {} MiB are needed",
+            doing(),
+            free >> 20,
+            WORK_SPACE >> 20
+        ))
+        .hint("free some space, or choose another folder with TMPDIR"));
+    }
+    tempfile::Builder::new()
+        .prefix("nodekiln-bootstrap-")
+        .tempdir_in(&parent)
+        .doing(doing)
+}
+
+/// Lets mmdebstrap make the tree; gives the path of its tar.
+fn make_tree(
+    suite: &str,
+    platform: packages::Platform,
+    names: &[String],
+    epoch: i64,
+    work: &Path,
+) -> Result<std::path::PathBuf> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !suite.starts_with(|c: char| c.is_ascii_lowercase()) || !suite.chars().all(plain) {
+        return Err(
+            Error::input(format!("'{suite}' is no name of a Debian release"))
+                .hint("name it by its code name, such as bookworm"),
+        );
+    }
+    let sources = work.join("machine.sources");
+    std::fs::write(&sources, apt::sources_for(suite)?)
+        .doing(|| format!("write {}", sources.display()))?;
+    let tar = work.join("root.tar");
+    let mut task = Task::new("mmdebstrap")
+        .args([
+            "--quiet",
+            "--variant=minbase",
+            "--mode=auto",
+            "--format=tar",
+        ])
+        .arg(format!("--architectures={}", platform.debian))
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        .arg("--aptopt=Acquire::Retries \"3\"")
+        .arg("--skip=output/dev")
+        .arg(format!("--include={}", names.join(",")));
+    for option in apt_proxies() {
+        task = task.arg(format!("--aptopt={option}"));
+    }
+    for (name, value) in environment::proxies() {
+        task = task.env(name, value);
+    }
+    if let Some(home) = std::env::var_os("HOME") {
+        task = task.env("HOME", home);
+    }
+    task.arg(suite)
+        .arg(&tar)
+        .arg(&sources)
+        .env("SOURCE_DATE_EPOCH", epoch.to_string())
+        // The tree must be reachable by the users of the namespace, which the
+        // private work folder is not.
+        .env("TMPDIR", std::env::temp_dir())
+        .limit(LIMIT)
+        .output()
+        .map_err(|error| {
+            error.hint(
+                "without root, mmdebstrap needs user namespaces, newuidmap (package uidmap) and a range \
+                 for the user in /etc/subuid and /etc/subgid; or the packages fakechroot and fakeroot. \
+                 Unknown packages and an unreachable archive fail here, too",
+            )
+        })?;
+    Ok(tar)
+}
+
+/// The proxies that apt of this machine is told to use.
+fn apt_proxies() -> Vec<String> {
+    let dump = Task::new("apt-config")
+        .args(["dump", "Acquire"])
+        .output()
+        .unwrap_or_default();
+    String::from_utf8_lossy(&dump)
+        .lines()
+        .filter(|line| {
+            let name = line.split_whitespace().next().unwrap_or_default();
+            name.starts_with("Acquire::http::Proxy") || name.starts_with("Acquire::https::Proxy")
+        })
+        .map(|line| line.trim_end_matches(';').to_owned())
+        .filter(|line| !line.ends_with("\"\""))
+        .collect()
+}
+
+fn make_image(
+    store: &Store,
+    tar: &Path,
+    platform: packages::Platform,
+    options: &Options,
+    work: &Path,
+    progress: &dyn Progress,
+) -> Result<Bootstrapped> {
+    let open_tar = || -> Result<BufReader<File>> {
+        let file = File::open(tar).doing(|| format!("open {}", tar.display()))?;
+        Ok(BufReader::with_capacity(1 << 20, file))
+    };
+    let seed = seed(open_tar()?, options)?;
+    let kept = root::scan(open_tar()?, platform)?;
+    // The newest kernel boots; versions of one package series sort as text.
+    let kernel = kept
+        .kernels
+        .last()
+        .ok_or_else(|| Error::environment("find a kernel in the package tree"))?;
+    let layout = image::Layout::new(options.size, seed)?;
+    let path = work.join("base.raw");
+    let file = OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(options.size).map(|()| file))
+        .doing(|| format!("create {}", path.display()))?;
+    let disk = Arc::new(RawFile::writable(file).doing(|| format!("open {}", path.display()))?);
+    layout.partition(&*disk)?;
+    layout.make_file_systems(&path, options.epoch)?;
+    let epoch = Timestamp {
+        seconds: options.epoch,
+        nanoseconds: 0,
+    };
+    let slice = Slice::new(disk.clone(), layout.root_range())
+        .doing(|| "find the root partition".to_owned())?;
+    let mut volume = volume::open(Arc::new(slice), Access::Write, epoch)?;
+    let generated = files::root_files(
+        &layout.root_uuid.to_string(),
+        kernel,
+        &distribution(&kept.release),
+    )?;
+    root::fill(
+        &mut *volume,
+        open_tar()?,
+        &generated,
+        options.epoch,
+        progress,
+    )?;
+    volume.finish()?;
+    esp::fill(&path, work, &layout, platform, &kept, options.epoch)?;
+    progress.check()?;
+    let packages = packages::installed(&kept.status, platform);
+    let image = store_image(store, &disk, work, progress)?;
+    Ok(Bootstrapped { image, packages })
+}
+
+/// What all identifiers are derived from.
+fn seed(mut tar: impl std::io::Read, options: &Options) -> Result<Digest> {
+    let mut hasher = HashWriter(Sha256::new());
+    std::io::copy(&mut tar, &mut hasher).doing(|| "read the package tree".to_owned())?;
+    let parameters = format!("{FORMAT} {} {}", options.size, options.epoch);
+    let bytes = hasher.0.chain_update(parameters).finalize();
+    Ok(Digest::from_bytes(bytes.into()))
+}
+
+struct HashWriter(Sha256);
+
+impl std::io::Write for HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the disk as qcow2 and takes that into the store.
+fn store_image(
+    store: &Store,
+    disk: &RawFile,
+    work: &Path,
+    progress: &dyn Progress,
+) -> Result<Stored> {
+    let path = work.join("base.qcow2");
+    let file = File::create_new(&path).doing(|| format!("create {}", path.display()))?;
+    qcow2::write(disk, &file, &qcow2::Options::default(), progress)?;
+    let (sha256, size) = store.add_file(&path, None)?;
+    Ok(Stored { sha256, size })
+}
+
+/// `PRETTY_NAME` of os-release(5), without what GRUB would take as syntax.
+fn distribution(release: &str) -> String {
+    release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Debian")
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || " ./()-".contains(*c))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_distribution_without_quotes() {
+        assert_eq!(
+            distribution("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
+        assert_eq!(distribution("PRETTY_NAME='a' { $x"), "a  x");
+        assert_eq!(distribution(""), "Debian");
+    }
+}

@@ -1,0 +1,164 @@
+//! The partitions of a disk that a build works on.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::disk::gpt::{self, Gpt};
+use crate::disk::{Slice, Storage};
+use crate::error::{Context as _, Error, Result};
+use crate::os::partitions;
+use crate::plan::{self, Target};
+use crate::progress::Progress;
+use crate::report::PartitionEntry;
+use crate::volume::mount::Mount;
+use crate::volume::{self, Access, FileSystem, Timestamp, Volume};
+
+/// A partition with what is in it.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Number, from 1.
+    pub number: u32,
+    /// Its bytes on the disk.
+    pub bytes: std::ops::Range<u64>,
+    /// Its file system.
+    pub file_system: FileSystem,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Layout {
+    gpt: Gpt,
+    parts: BTreeMap<Target, Part>,
+}
+
+/// Looks into every partition and finds those that matter.
+///
+/// # Errors
+/// As [`gpt::read`] and [`partitions::choose`].
+pub fn find(storage: &Arc<dyn Storage>, progress: &dyn Progress) -> Result<Layout> {
+    let gpt = gpt::read(storage.as_ref())?;
+    if let Some(note) = gpt.origin().note() {
+        progress.warn(&note);
+    }
+    let candidates = partitions::probe(storage, &gpt)?;
+    let kinds: BTreeMap<u32, FileSystem> = candidates
+        .iter()
+        .filter_map(|candidate| Some((candidate.number, candidate.file_system?)))
+        .collect();
+    let found = partitions::choose(candidates)?;
+    let mut parts = BTreeMap::new();
+    for (target, number) in found.by_target() {
+        if let (Some(partition), Some(kind)) = (gpt.partition(number), kinds.get(&number)) {
+            let part = Part {
+                number,
+                bytes: partition.bytes(),
+                file_system: *kind,
+            };
+            parts.insert(target, part);
+        }
+    }
+    Ok(Layout { gpt, parts })
+}
+
+impl Layout {
+    /// The partition with the root file system.
+    pub fn root(&self) -> &Part {
+        &self.parts[&Target::Root]
+    }
+
+    /// Number of the last partition on the disk.
+    pub fn last(&self) -> u32 {
+        self.gpt
+            .last_on_disk()
+            .map_or(0, |partition| partition.number)
+    }
+
+    /// The partitions as a plan names them.
+    pub fn partitions(&self) -> BTreeMap<Target, plan::Partition> {
+        let name = |part: &Part| plan::Partition {
+            number: part.number,
+            file_system: part.file_system,
+        };
+        self.parts
+            .iter()
+            .map(|(target, part)| (*target, name(part)))
+            .collect()
+    }
+
+    /// The whole partition table, for the manifest.
+    pub fn entries(&self) -> Vec<PartitionEntry> {
+        let entry = |partition: &gpt::Partition| PartitionEntry {
+            number: partition.number,
+            type_guid: partition.type_guid.to_string(),
+            guid: partition.unique_guid.to_string(),
+            name: partition.name.clone(),
+            start: partition.bytes().start,
+            size: partition.size(),
+        };
+        self.gpt.partitions().iter().map(entry).collect()
+    }
+
+    /// The same partitions by another table of the disk: after it grew.
+    pub fn with_table(mut self, gpt: &Gpt) -> Result<Self> {
+        for part in self.parts.values_mut() {
+            let partition = gpt.partition(part.number).ok_or_else(|| {
+                let text = format!("partition {} is gone from the table", part.number);
+                Error::new(crate::Class::Internal, text)
+            })?;
+            part.bytes = partition.bytes();
+        }
+        self.gpt = gpt.clone();
+        Ok(self)
+    }
+
+    /// The bytes of a target's partition.
+    pub fn slice(&self, storage: &Arc<dyn Storage>, target: Target) -> Result<Slice> {
+        let part = self.parts.get(&target).ok_or_else(|| {
+            Error::new(
+                crate::Class::Internal,
+                format!("there is no {} partition", target.name()),
+            )
+        })?;
+        Slice::new(Arc::clone(storage), part.bytes.clone())
+            .doing(|| format!("read partition {}", part.number))
+    }
+
+    /// Opens every volume in this process.
+    pub fn open(
+        &self,
+        storage: &Arc<dyn Storage>,
+        access: Access,
+        epoch: Timestamp,
+    ) -> Result<BTreeMap<Target, Box<dyn Volume>>> {
+        let open = |target: &Target| {
+            let slice: Arc<dyn Storage> = Arc::new(self.slice(storage, *target)?);
+            let volume = volume::open(slice, access, epoch)
+                .doing(|| format!("open the {} partition", target.name()))?;
+            Ok((*target, volume))
+        };
+        self.parts.keys().map(open).collect()
+    }
+
+    /// Opens every volume through the kernel. `disk` is the whole disk.
+    pub fn mount(
+        &self,
+        disk: &File,
+        epoch: Timestamp,
+    ) -> Result<BTreeMap<Target, Box<dyn Volume>>> {
+        // losetup wants a name; this one lasts as long as the file is open.
+        let path = PathBuf::from(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            disk.as_raw_fd()
+        ));
+        let open = |(target, part): (&Target, &Part)| {
+            let mount = Mount::open(&path, part.bytes.clone(), Access::Write, epoch)
+                .doing(|| format!("mount the {} partition", target.name()))?;
+            Ok((*target, Box::new(mount) as Box<dyn Volume>))
+        };
+        self.parts.iter().map(open).collect()
+    }
+}

@@ -1,0 +1,347 @@
+//! A build from end to end: open, plan, bake, verify, write.
+//!
+//! [`prepare`] reads the base and computes the plan; nothing is written.
+//! [`run`] makes the images in a hidden folder beside their final place, and
+//! renames that folder when everything in it is complete and on the device. A
+//! build that fails, is stopped or is killed leaves no folder that looks
+//! finished; the next build of the profile removes what it left.
+
+pub mod layout;
+mod log;
+mod place;
+pub mod verify;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::bake::{self, LocalContents};
+use crate::disk::{self, BaseImage, CowDisk, Slice, Storage};
+use crate::error::{Context as _, Error, Result};
+use crate::lock::model::LockedProfile;
+use crate::os::{self, Image};
+use crate::output::Pending;
+use crate::plan::{self, Plan, Target};
+use crate::profile::{Loaded, size};
+use crate::progress::{Progress, Step};
+use crate::report::Manifest;
+use crate::store::{Store, Verification};
+use crate::volume::{self, Access, FileSystem, Timestamp};
+use crate::{environment, firstboot};
+
+use layout::Layout;
+use log::Log;
+use place::Place;
+
+/// Which code edits the file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// The first that is right for what was found.
+    #[default]
+    Auto,
+    /// This process.
+    InProcess,
+    /// The kernel, through loop devices and mounts: needs root.
+    Mount,
+}
+
+/// What to build.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The wish.
+    pub loaded: &'a Loaded,
+    /// Its pins.
+    pub locked: &'a LockedProfile,
+    /// Where the inputs lie.
+    pub store: &'a Store,
+    /// The first-boot program, if not the one that came along.
+    pub firstboot: Option<&'a Path>,
+    /// Which code edits the file systems.
+    pub engine: Engine,
+}
+
+/// A base that was read, and the plan for it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The whole change.
+    pub plan: Plan,
+    /// The base's volumes, for reading.
+    pub image: Image,
+    manifest: Manifest,
+    base: BaseImage,
+    layout: Layout,
+    verification: Verification,
+}
+
+/// What a build gave.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Built {
+    /// The folder with the images and the manifest.
+    pub folder: PathBuf,
+    /// The build key.
+    pub key: String,
+    /// Whether it was there already.
+    pub present: bool,
+    /// The manifest.
+    pub manifest: Manifest,
+}
+
+/// Reads the base and computes the plan. The base's hash is computed meanwhile;
+/// [`run`] wants it before anything gets its final name.
+///
+/// # Errors
+/// [`crate::Class::Dependency`] when the store lacks an input; else what the
+/// base and the plan give.
+pub fn prepare(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared> {
+    progress.begin(Step::Plan, &request.loaded.profile.metadata.name, None);
+    let result = read_base(request, progress);
+    progress.end(Step::Plan);
+    result
+}
+
+fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared> {
+    let (profile, locked) = (&request.loaded.profile, request.locked);
+    let verification = request
+        .store
+        .verify_in_thread(&locked.base.sha256)
+        .map_err(|error| {
+            error.hint(format!(
+                "run: nodekiln fetch {}",
+                request.loaded.file.display()
+            ))
+        })?;
+    let options = disk::OpenOptions {
+        allow_backing_file: profile.spec.base.allow_backing_file,
+    };
+    let base = disk::open_base(verification.path(), &options)?;
+    let layout = layout::find(&base.storage, progress)?;
+    let volumes = layout.open(&base.storage, Access::Read, Timestamp::default())?;
+    let epoch = match environment::source_date_epoch()? {
+        Some(epoch) => epoch,
+        None => volumes
+            .get(&Target::Root)
+            .map_or(0, |root| root.last_written().seconds),
+    };
+    let mut image = Image::new(volumes)?;
+    let os = os::detect(&mut image)?;
+    progress.note(&format!(
+        "found {} in a disk of {}",
+        os.pretty_name,
+        plan::text::size_text(base.virtual_size)
+    ));
+    let inputs = plan::Inputs {
+        profile,
+        locked,
+        os: &os,
+        partitions: layout.partitions(),
+        overlays: &bake::overlay::collect(profile, &request.loaded.folder)?,
+        firstboot: firstboot::find(profile.spec.architecture, request.firstboot)?,
+        epoch,
+        disk_size: disk_size(request.loaded, base.virtual_size)?,
+    };
+    let plan = plan::compute(&inputs, &mut image)?;
+    let manifest = plan::release::manifest(&inputs, Some(plan.key()));
+    Ok(Prepared {
+        plan,
+        image,
+        manifest,
+        base,
+        layout,
+        verification,
+    })
+}
+
+/// The wished size of the disk, if it is not the base's.
+fn disk_size(loaded: &Loaded, base: u64) -> Result<Option<u64>> {
+    let Some(wish) = &loaded.profile.spec.disk_size else {
+        return Ok(None);
+    };
+    let size = size::parse(wish)?;
+    if size < base {
+        return Err(Error::input(format!(
+            "the disk cannot have {wish}: the base has {}",
+            plan::text::size_text(base)
+        ))
+        .at(loaded.place(&["spec", "diskSize"]))
+        .hint("give a larger diskSize, or leave it away"));
+    }
+    Ok((size > base).then_some(size))
+}
+
+/// Makes the images of `prepared` below `output`, unless they are there.
+///
+/// # Errors
+/// As [`bake::apply`], [`bake::verify`] and the output formats;
+/// [`crate::Class::Environment`] when the output folder cannot be used.
+pub fn run(
+    request: &Request<'_>,
+    prepared: Prepared,
+    output: &Path,
+    progress: &dyn Progress,
+) -> Result<Built> {
+    let key = prepared.plan.key();
+    let place = Place::take(output, &prepared.plan.profile, &key, progress)?;
+    if let Some(manifest) = place.present()? {
+        return Ok(Built {
+            folder: place.folder().to_owned(),
+            key: key.to_string(),
+            present: true,
+            manifest,
+        });
+    }
+    let log = Log::new(progress);
+    let work = place.begin()?;
+    let outcome = make(request, prepared, &work, &log);
+    match outcome {
+        Ok(manifest) => {
+            log.write(&work.join("build.log"))?;
+            place.finish(&work)?;
+            Ok(Built {
+                folder: place.folder().to_owned(),
+                key: key.to_string(),
+                present: false,
+                manifest,
+            })
+        }
+        Err(error) => {
+            // The error that matters is the first one.
+            std::fs::remove_dir_all(&work).ok();
+            Err(error)
+        }
+    }
+}
+
+fn make(
+    request: &Request<'_>,
+    prepared: Prepared,
+    work: &Path,
+    progress: &dyn Progress,
+) -> Result<Manifest> {
+    let Prepared {
+        plan,
+        image,
+        mut manifest,
+        base,
+        mut layout,
+        verification,
+    } = prepared;
+    drop(image);
+    let raw = Pending::create(&work.join(format!("{}.raw", plan.profile)))?;
+    let delta = raw
+        .file()
+        .try_clone()
+        .doing(|| "open the working disk".to_owned())?;
+    let size = plan.disk_size.unwrap_or(base.virtual_size);
+    let disk = Arc::new(CowDisk::new(Arc::clone(&base.storage), size, delta)?);
+    let storage: Arc<dyn Storage> = disk.clone();
+    if plan.disk_size.is_some() {
+        layout = grow(&storage, layout, size, progress)?;
+    }
+
+    bake(request, &plan, &disk, &layout, progress)?;
+    check(&plan, &storage, &layout, progress)?;
+    manifest.partitions = layout.entries();
+    manifest.images = write::images(&plan, &disk, raw, work, progress)?;
+    // Nothing gets its final name before the base is known to be what was pinned.
+    verification.finish()?;
+    write::documents(work, &manifest)?;
+    Ok(manifest)
+}
+
+/// Grows table, root partition and root file system to a disk of `size` bytes.
+fn grow(
+    storage: &Arc<dyn Storage>,
+    layout: Layout,
+    size: u64,
+    progress: &dyn Progress,
+) -> Result<Layout> {
+    let root = layout.root();
+    if layout.last() != root.number || root.file_system != FileSystem::Ext4 {
+        return Err(Error::unsupported(format!(
+            "grow the disk: partition {} with the root file system is not the last one, or not ext4",
+            root.number
+        ))
+        .hint("leave diskSize away"));
+    }
+    let gpt = disk::gpt::grow(storage.as_ref(), size, root.number)?;
+    let layout = layout.with_table(&gpt)?;
+    let slice = layout.slice(storage, Target::Root)?;
+    let growth = volume::ext4::grow::grow(&slice)?;
+    progress.note(&format!(
+        "grew the root file system from {} to {}",
+        plan::text::size_text(growth.from),
+        plan::text::size_text(growth.to)
+    ));
+    Ok(layout)
+}
+
+fn bake(
+    request: &Request<'_>,
+    plan: &Plan,
+    disk: &Arc<CowDisk>,
+    layout: &Layout,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let epoch = Timestamp {
+        seconds: plan.epoch,
+        nanoseconds: 0,
+    };
+    let mut volumes = if request.engine == Engine::Mount {
+        // A kernel wants the whole disk in a file.
+        disk.materialize(progress)?;
+        progress.note("the kernel edits the file systems: asked for");
+        layout.mount(disk.file(), epoch)?
+    } else {
+        progress.note("this process edits the file systems: they are ext4 and FAT");
+        let storage: Arc<dyn Storage> = disk.clone();
+        layout.open(&storage, Access::Write, epoch)?
+    };
+    let store = request.store.clone();
+    let contents = LocalContents::new(move |digest| {
+        store
+            .open_object(digest)
+            .map(|file| Box::new(file) as Box<dyn std::io::Read>)
+    });
+    let applied = bake::apply(plan, &mut volumes, &contents, progress)?;
+    progress.note(&format!(
+        "baked {} files with {}",
+        applied.files,
+        plan::text::size_text(applied.bytes)
+    ));
+    for (target, volume) in volumes {
+        volume
+            .finish()
+            .doing(|| format!("finish the {} file system", target.name()))?;
+    }
+    Ok(())
+}
+
+/// Reads the plan back and checks every file system that was opened for writing.
+fn check(
+    plan: &Plan,
+    storage: &Arc<dyn Storage>,
+    layout: &Layout,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut image = Image::new(layout.open(storage, Access::Read, Timestamp::default())?)?;
+    bake::verify(plan, &mut image, progress)?;
+    drop(image);
+    for target in layout.partitions().keys() {
+        let slice: Slice = layout.slice(storage, *target)?;
+        let findings =
+            volume::check(&slice).doing(|| format!("check the {} file system", target.name()))?;
+        if !findings.is_empty() {
+            let others = findings.into_iter().map(Error::check_failed).collect();
+            return Err(Error::check_failed(format!(
+                "the {} file system is not sound after the bake",
+                target.name()
+            ))
+            .hint("this is a defect of nodekiln: please report it with the base image")
+            .and(others));
+        }
+    }
+    Ok(())
+}

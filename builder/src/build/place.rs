@@ -1,0 +1,124 @@
+//! Where a build lands: `OUTPUT/PROFILE/KEY`, all at once or not at all.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Context as _, Error, Result};
+use crate::progress::Progress;
+use crate::report::Manifest;
+use crate::store::Digest;
+
+/// Begins the names of folders that are not finished.
+const WORK: &str = ".work-";
+
+/// The final folder of a build, and the right to make it: one build of a profile
+/// at a time, in all processes.
+#[derive(Debug)]
+pub struct Place {
+    parent: PathBuf,
+    folder: PathBuf,
+    key: Digest,
+    _lock: File,
+}
+
+impl Place {
+    /// Takes the place, waiting for another build of the profile to end.
+    pub fn take(
+        output: &Path,
+        profile: &str,
+        key: &Digest,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let parent = output.join(profile);
+        let doing = || format!("use the output folder {}", parent.display());
+        std::fs::create_dir_all(&parent).doing(doing)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(parent.join(".lock"))
+            .doing(doing)?;
+        let mut told = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        progress.note("waiting for another build of this profile");
+                        told = true;
+                    }
+                    progress.check()?;
+                    // Waiting without an end would not hear Ctrl-C.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(Error::io(doing(), error)
+                        .hint("choose an output folder on a file system with locks"));
+                }
+            }
+        }
+        let folder = parent.join(key.short());
+        Ok(Self {
+            parent,
+            folder,
+            key: *key,
+            _lock: lock,
+        })
+    }
+
+    /// The final folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The manifest, when the build is there already.
+    pub fn present(&self) -> Result<Option<Manifest>> {
+        let path = self.folder.join("manifest.json");
+        let doing = || format!("read {}", path.display());
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(doing(), error)),
+        };
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| {
+            Error::input(doing()).caused_by(error).hint(format!(
+                "remove the folder {} and build again",
+                self.folder.display()
+            ))
+        })?;
+        let same = manifest.build_key.as_deref() == Some(self.key.to_string().as_str());
+        Ok(same.then_some(manifest))
+    }
+
+    /// Removes what dead builds left, and makes the folder to work in.
+    pub fn begin(&self) -> Result<PathBuf> {
+        let doing = || format!("prepare {}", self.parent.display());
+        for entry in std::fs::read_dir(&self.parent).doing(doing)? {
+            let entry = entry.doing(doing)?;
+            // Whoever made it held the lock that is ours now.
+            if entry.file_name().to_string_lossy().starts_with(WORK) {
+                std::fs::remove_dir_all(entry.path()).doing(doing)?;
+            }
+        }
+        let work = self.parent.join(format!("{WORK}{}", self.key.short()));
+        std::fs::create_dir(&work).doing(doing)?;
+        Ok(work)
+    }
+
+    /// Gives the finished folder its name.
+    pub fn finish(&self, work: &Path) -> Result<()> {
+        let doing = || format!("finish {}", self.folder.display());
+        sync(work).doing(doing)?;
+        if self.folder.exists() {
+            // A folder of this name without a manifest of this key is no build.
+            std::fs::remove_dir_all(&self.folder).doing(doing)?;
+        }
+        std::fs::rename(work, &self.folder).doing(doing)?;
+        sync(&self.parent).doing(doing)
+    }
+}
+
+fn sync(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}

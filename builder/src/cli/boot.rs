@@ -1,0 +1,242 @@
+//! `nodekiln boot`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Args, ValueEnum};
+use nodekiln::progress::{Progress as _, Step};
+use nodekiln::{Error, Result, environment};
+use nodekiln_qemu::{
+    AcceleratorChoice, BootOptions, FirmwareChoice, HostForward, Milestones, Network, Observer,
+    Reached, Report, Standing,
+};
+
+use super::seed::{SeedArguments, from_qemu};
+use super::{Context, Reporter};
+
+const GREEN: Style = AnsiColor::Green.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// Boot an image in QEMU, follow it to a running kubelet, and tell how it went
+///
+/// The image is never written: an overlay takes all changes and is thrown away.
+#[derive(Debug, Args)]
+pub struct Boot {
+    /// The image, raw or qcow2
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    #[command(flatten)]
+    seed: SeedArguments,
+    /// UEFI firmware code to use instead of the distribution's, or `bios`
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
+    /// What runs the guest
+    #[arg(long, value_enum, default_value_t = Accelerator::Auto)]
+    accelerator: Accelerator,
+    /// What counts as booted
+    #[arg(long, value_enum, default_value_t = Until::Node)]
+    until: Until,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory: u32,
+    /// Virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    cpus: u32,
+    /// Multiply every deadline by this
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    timeout_scale: f64,
+    /// Lead a port of this machine into the guest: HOST:GUEST
+    #[arg(long, value_name = "PORTS", value_parser = forward)]
+    forward: Vec<HostForward>,
+    /// Keep the guest running after the last milestone, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+    /// Show the console while it runs
+    #[arg(long)]
+    console: bool,
+    /// Write the console here, with times
+    #[arg(long, value_name = "FILE")]
+    console_log: Option<PathBuf>,
+    /// Write the report here, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Accelerator {
+    /// KVM when it really works, else software emulation
+    Auto,
+    /// KVM or nothing
+    Kvm,
+    /// Software emulation
+    Tcg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Until {
+    /// First boot is done and the kubelet runs
+    Node,
+    /// A login prompt
+    Login,
+}
+
+fn forward(text: &str) -> std::result::Result<HostForward, String> {
+    let ports = text.split_once(':').and_then(|(host, guest)| {
+        Some(HostForward {
+            host_port: host.parse().ok()?,
+            guest_port: guest.parse().ok()?,
+        })
+    });
+    ports.ok_or_else(|| "it is not HOST:GUEST, such as 2222:22".to_owned())
+}
+
+impl Boot {
+    pub fn run(&self, context: &Context) -> Result<()> {
+        let options = self.options()?;
+        let reporter = Arc::clone(&context.reporter);
+        let mut watch = Watch {
+            reporter: &reporter,
+            console: self.console,
+        };
+        reporter.begin(Step::Boot, &self.image.display().to_string(), None);
+        let outcome = nodekiln_qemu::boot(&options, &mut watch);
+        reporter.end(Step::Boot);
+        let report = match &outcome {
+            Ok(report) => Some(report),
+            Err(error) => error.report(),
+        };
+        if let Some(report) = report {
+            self.keep_report(report)?;
+            context.printer.result(report, table)?;
+        }
+        outcome.map(drop).map_err(|error| {
+            let tail = error
+                .report()
+                .map(|report| last_lines(report))
+                .unwrap_or_default();
+            let ours = from_qemu(error);
+            if tail.is_empty() {
+                ours
+            } else {
+                ours.caused_by(tail)
+            }
+        })
+    }
+
+    fn options(&self) -> Result<BootOptions> {
+        Ok(BootOptions {
+            seed: self.seed.seed()?,
+            firmware: match &self.firmware {
+                None => FirmwareChoice::Uefi,
+                Some(word) if word.as_os_str() == "bios" => FirmwareChoice::Bios,
+                Some(code) => FirmwareChoice::Files {
+                    code: code.clone(),
+                    vars: None,
+                },
+            },
+            cache: environment::cache_folder(),
+            accelerator: match self.accelerator {
+                Accelerator::Auto => AcceleratorChoice::Auto,
+                Accelerator::Kvm => AcceleratorChoice::Kvm,
+                Accelerator::Tcg => AcceleratorChoice::Tcg,
+            },
+            milestones: match self.until {
+                Until::Node => Milestones::node(),
+                Until::Login => Milestones::login(),
+            },
+            timeout_scale: self.timeout_scale,
+            memory_mib: self.memory,
+            cpus: self.cpus,
+            network: Network::User {
+                forwards: self.forward.clone(),
+                restricted: false,
+            },
+            console_log: self.console_log.clone(),
+            keep: self.keep,
+            ..BootOptions::of_image(&self.image)
+        })
+    }
+
+    fn keep_report(&self, report: &Report) -> Result<()> {
+        let Some(path) = &self.report else {
+            return Ok(());
+        };
+        let text = serde_json::to_vec_pretty(report).map_err(|error| {
+            Error::new(nodekiln::Class::Internal, "write the report as JSON").caused_by(error)
+        })?;
+        std::fs::write(path, text)
+            .map_err(|error| Error::io(format!("write {}", path.display()), error))
+    }
+}
+
+/// Shows a boot while it runs.
+struct Watch<'a> {
+    reporter: &'a Reporter,
+    console: bool,
+}
+
+impl Observer for Watch<'_> {
+    fn on_line(&mut self, time: Duration, line: &str) {
+        if self.console {
+            self.reporter
+                .line(&format!("{DIM}{:8.2}{DIM:#} {line}", time.as_secs_f64()));
+        }
+    }
+
+    fn on_milestone(&mut self, milestone: &Reached) {
+        let seconds = milestone.seconds.unwrap_or_default();
+        if self.reporter.is_for_people() {
+            self.reporter.line(&format!(
+                "{GREEN}{seconds:8.2} s{GREEN:#} {}",
+                milestone.title
+            ));
+        } else {
+            self.reporter
+                .note(&format!("{} after {seconds} s", milestone.name));
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.reporter.note(text);
+    }
+
+    fn on_keep(&mut self, _: &Report) {
+        self.reporter
+            .note("the guest keeps running; stop it with Ctrl-C");
+    }
+
+    fn stopped(&self) -> bool {
+        self.reporter.stopped()
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut text = String::new();
+    for milestone in &report.milestones {
+        let when = match (milestone.seconds, milestone.standing) {
+            (Some(seconds), _) => format!("{seconds:8.2} s"),
+            (None, Standing::Implied) => "  passed  ".to_owned(),
+            (None, _) => "       -  ".to_owned(),
+        };
+        // Writing into a String cannot fail.
+        writeln!(text, "{when}  {}", milestone.title).ok();
+    }
+    writeln!(
+        text,
+        "\nwith {} and {}",
+        report.accelerator, report.firmware
+    )
+    .ok();
+    text
+}
+
+fn last_lines(report: &Report) -> String {
+    let tail = &report.console_tail;
+    if tail.is_empty() {
+        return String::new();
+    }
+    format!("the console ended with:\n{}", tail.join("\n"))
+}

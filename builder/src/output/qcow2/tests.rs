@@ -1,0 +1,136 @@
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use super::*;
+use crate::disk::qcow2::Qcow2;
+use crate::disk::raw::RawFile;
+use crate::progress::Silent;
+
+/// A sparse disk with text, noise and zeros in clusters of `cluster`.
+fn disk(size: u64, cluster: u64) -> RawFile {
+    let file = tempfile::tempfile().expect("temporary file");
+    file.set_len(size).expect("grow");
+    let mut state = 1_u64;
+    let mut at = 0;
+    while at < size {
+        let length = cluster.min(size - at) as usize;
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(7);
+        let mut noise = state;
+        let bytes: Option<Vec<u8>> = match state >> 61 {
+            0..2 => Some(
+                (0..length)
+                    .map(|_| {
+                        noise ^= noise << 13;
+                        noise ^= noise >> 7;
+                        noise ^= noise << 17;
+                        noise as u8
+                    })
+                    .collect(),
+            ),
+            2..4 => Some((0..length).map(|byte| (byte / 100) as u8).collect()),
+            4 => Some(vec![0; length]),
+            _ => None,
+        };
+        if let Some(bytes) = bytes {
+            file.write_all_at(&bytes, at).expect("write");
+        }
+        at += cluster;
+    }
+    RawFile::read_only(file).expect("open")
+}
+
+fn written(disk: &RawFile, options: &Options) -> (Written, Vec<u8>) {
+    let file = tempfile::tempfile().expect("temporary file");
+    let written = write(disk, &file, options, &Silent).expect("write");
+    let mut bytes = vec![0; file.metadata().expect("metadata").len() as usize];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    assert_eq!(written.size, bytes.len() as u64);
+    let image = RawFile::read_only(file).expect("open");
+    let image = Qcow2::open_storage(Arc::new(image)).expect("opens");
+    assert_eq!(image.size(), disk.size());
+    let mut expected = vec![0; disk.size() as usize];
+    disk.read_at(&mut expected, 0).expect("read");
+    let mut found = vec![1; disk.size() as usize];
+    image.read_at(&mut found, 0).expect("read");
+    assert!(found == expected, "{options:?}");
+    (written, bytes)
+}
+
+fn options(compression: Compression, cluster_size: u32, threads: usize) -> Options {
+    Options {
+        compression,
+        cluster_size,
+        threads: NonZeroUsize::new(threads),
+    }
+}
+
+#[test]
+fn gives_the_same_bytes_however_many_threads_work() {
+    for (compression, cluster_size) in [
+        (Compression::None, 64 << 10),
+        (Compression::Zstd, 64 << 10),
+        (Compression::Zstd, 4 << 10),
+        (Compression::Zstd, 2 << 20),
+    ] {
+        let disk = disk(9 * (1 << 20) + 512, 16 << 10);
+        let (one, expected) = written(&disk, &options(compression, cluster_size, 1));
+        for threads in [2, 7] {
+            let (other, bytes) = written(&disk, &options(compression, cluster_size, threads));
+            assert_eq!(one, other);
+            assert!(bytes == expected);
+        }
+    }
+}
+
+#[test]
+fn stores_what_does_not_shrink_as_it_is() {
+    let disk = disk(4 << 20, 64 << 10);
+    let (plain, _) = written(&disk, &options(Compression::None, 64 << 10, 2));
+    let (zstd, _) = written(&disk, &options(Compression::Zstd, 64 << 10, 2));
+    assert_eq!(plain.compressed_clusters, 0);
+    assert!(zstd.compressed_clusters > 0 && zstd.plain_clusters > 0);
+    assert_eq!(
+        zstd.compressed_clusters + zstd.plain_clusters,
+        plain.plain_clusters
+    );
+}
+
+#[test]
+fn costs_little_for_an_empty_disk() {
+    let file = tempfile::tempfile().expect("temporary file");
+    file.set_len(1 << 40).expect("grow");
+    let disk = RawFile::read_only(file).expect("open");
+    let file = tempfile::tempfile().expect("temporary file");
+    let written = write(&disk, &file, &Options::default(), &Silent).expect("write");
+    assert!(written.size <= 5 * 65536, "{written:?}");
+}
+
+#[test]
+fn refuses_impossible_options() {
+    let disk = disk(1 << 20, 64 << 10);
+    for cluster_size in [0, 512, 65_535, 4 << 20] {
+        let file = tempfile::tempfile().expect("temporary file");
+        let error = write(
+            &disk,
+            &file,
+            &options(Compression::None, cluster_size, 1),
+            &Silent,
+        )
+        .expect_err("refused");
+        assert_eq!(error.class(), Class::Input, "{cluster_size}");
+    }
+}
+
+#[test]
+fn tells_that_the_space_does_not_suffice() {
+    let disk = disk(1 << 20, 64 << 10);
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device that is always full");
+    let error = write(&disk, &full, &Options::default(), &Silent).expect_err("full");
+    assert_eq!(error.class(), Class::Environment);
+    assert!(error.hint_text().expect("a hint").contains("space"));
+}

@@ -1,0 +1,122 @@
+//! From the wish and what was found to the whole change.
+
+use std::collections::BTreeMap;
+
+use super::draft::Draft;
+use super::overlay::Overlay;
+use super::{
+    Content, FORMAT, Plan, Target, command_line, components, firstboot, hygiene, kernel, overlay,
+    release, services, users,
+};
+use crate::error::{Class, Error, Result};
+use crate::lock::model::LockedProfile;
+use crate::os::{Image, Os};
+use crate::profile::model::Profile;
+use crate::volume::FileSystem;
+
+/// Everything that a plan depends on, beside the image itself.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The wish.
+    pub profile: &'a Profile,
+    /// Its pins.
+    pub locked: &'a LockedProfile,
+    /// What was found in the base.
+    pub os: &'a Os,
+    /// The partitions of the volumes that are open; root is one of them.
+    pub partitions: BTreeMap<Target, Partition>,
+    /// The trees to lay, in order, the shipped ones first.
+    pub overlays: &'a [Overlay],
+    /// The first-boot program.
+    pub firstboot: Content,
+    /// Time stamp of everything that is written, in seconds since 1970.
+    pub epoch: i64,
+    /// Size of the disk in bytes, if it has to be larger than the base.
+    pub disk_size: Option<u64>,
+}
+
+/// A partition that changes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Number, from 1.
+    pub number: u32,
+    /// Kind of its file system.
+    pub file_system: FileSystem,
+}
+
+/// Computes the change. The image is only read.
+///
+/// # Errors
+/// [`Class::Input`] when two parts of the wish contradict each other or the
+/// image lacks what the wish builds upon; else what the volume gives.
+pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
+    check_inputs(inputs)?;
+    let spec = &inputs.profile.spec;
+    let mut draft = Draft::new(image, inputs.epoch);
+    components::plan(&mut draft, inputs)?;
+    firstboot::plan(&mut draft, &inputs.firstboot)?;
+    overlay::plan(&mut draft, inputs.overlays, inputs.profile)?;
+    kernel::plan(&mut draft, &spec.kernel, &inputs.os.kernels)?;
+    command_line::plan(&mut draft, &spec.kernel.command_line)?;
+    users::plan(&mut draft, &spec.users, spec.ssh.as_ref())?;
+    services::plan(&mut draft, &with_firstboot(&spec.services))?;
+    hygiene::plan(&mut draft)?;
+    release::reserve(&mut draft)?;
+
+    let unkeyed = release::manifest(inputs, None);
+    let mut plan = Plan {
+        format: FORMAT,
+        manifest: Content::inline(unkeyed.to_json()).sha256,
+        profile: inputs.profile.metadata.name.clone(),
+        architecture: spec.architecture,
+        base: inputs.locked.base.sha256,
+        epoch: inputs.epoch,
+        disk_size: inputs.disk_size,
+        volumes: draft.into_volumes(&inputs.partitions),
+        outputs: spec.outputs.clone(),
+    };
+    release::fill(&mut plan, inputs);
+    Ok(plan)
+}
+
+fn check_inputs(inputs: &Inputs<'_>) -> Result<()> {
+    if !inputs.partitions.contains_key(&Target::Root) {
+        return Err(Error::new(
+            Class::Internal,
+            "plan a change without a root partition",
+        ));
+    }
+    let wanted = inputs.profile.spec.architecture;
+    if inputs.os.architecture != wanted {
+        return Err(Error::input(format!(
+            "plan {}: the profile asks for {}, the base is for {}",
+            inputs.profile.metadata.name,
+            wanted.name(),
+            inputs.os.architecture.name()
+        ))
+        .hint("set spec.architecture to that of the base, or take another base"));
+    }
+    if inputs.locked.architecture != wanted {
+        return Err(Error::input(format!(
+            "plan {}: the lock is for {}, the profile for {}",
+            inputs.profile.metadata.name,
+            inputs.locked.architecture.name(),
+            wanted.name()
+        ))
+        .hint("run: nodekiln lock"));
+    }
+    Ok(())
+}
+
+/// The user's services, and nodekiln's own unless the user said otherwise.
+fn with_firstboot(wish: &crate::profile::model::Services) -> crate::profile::model::Services {
+    let mut services = wish.clone();
+    let is_named = [&wish.enable, &wish.disable, &wish.mask]
+        .into_iter()
+        .flatten()
+        .any(|name| name.strip_suffix(".service").unwrap_or(name) == firstboot::UNIT_STEM);
+    if !is_named {
+        services.enable.insert(0, firstboot::UNIT_STEM.to_owned());
+    }
+    services
+}

@@ -1,0 +1,555 @@
+//! Plans of a small image in memory, whole and in their parts.
+
+use std::collections::BTreeMap;
+
+use super::overlay::{Overlay, OverlayEntry, OverlayNode};
+use super::*;
+use crate::error::Class;
+use crate::lock::model::{LockedComponent, LockedFile, LockedMember, LockedProfile, Origin};
+use crate::os::{Image, detect, tree::fixed};
+use crate::profile::model::{
+    ComponentName, ComponentSource, CredentialProvider, Profile, Ssh, User,
+};
+use crate::volume::model::MemoryVolume;
+use crate::volume::{FileSystem, Volume};
+
+/// 20 bytes that say "a program for x86-64".
+fn program() -> Vec<u8> {
+    let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    head.resize(20, 0);
+    head[18] = 62;
+    head
+}
+
+pub(crate) fn debian() -> MemoryVolume {
+    let build = || -> crate::Result<MemoryVolume> {
+        let mut volume = MemoryVolume::new()
+            .with_file(
+                "/etc/os-release",
+                "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n",
+            )?
+            .with_link("/bin", "usr/bin")?
+            .with_link("/sbin", "usr/sbin")?
+            .with_link("/lib", "usr/lib")?
+            .with_directory("/dev")?
+            .with_directory("/etc/default/grub.d")?
+            .with_directory("/etc/sudoers.d")?
+            .with_file("/etc/sudoers", "")?
+            .with_file(
+                "/etc/ssh/sshd_config",
+                "Include /etc/ssh/sshd_config.d/*.conf\n",
+            )?
+            .with_file("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")?
+            .with_file("/etc/shadow", "root:*:19700:0:99999:7:::\n")?
+            .with_file("/etc/group", "root:x:0:\nadm:x:4:syslog\nsudo:x:27:\n")?
+            .with_file("/etc/gshadow", "root:*::\nadm:*::syslog\nsudo:*::\n")?
+            .with_file("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")?
+            .with_file(
+                "/etc/fstab",
+                "LABEL=root / ext4 defaults 0 1\n/swap none swap sw 0 0\n",
+            )?
+            .with_file("/var/log/dpkg.log", "installed\n")?
+            .with_file("/var/log/dpkg.log.1.gz", "x")?
+            .with_file(
+                "/boot/grub/grub.cfg",
+                "menuentry 'x' {\n linux /vmlinuz ro quiet\n}\n",
+            )?
+            .with_file("/usr/lib/systemd/systemd", program())?
+            .with_file(
+                "/usr/lib/modules/6.1.0/modules.dep",
+                "kernel/net/bridge/br_netfilter.ko: \n",
+            )?
+            .with_file(
+                "/usr/lib/modules/6.1.0/modules.builtin",
+                "kernel/fs/overlayfs/overlay.ko\n",
+            )?
+            .with_file("/usr/lib/cni/loopback", program())?
+            .with_file(
+                "/usr/lib/systemd/system/containerd.service",
+                "[Install]\nWantedBy=multi-user.target\n",
+            )?;
+        for path in [
+            "/usr/bin/bash",
+            "/usr/bin/sh",
+            "/usr/sbin/iptables",
+            "/usr/bin/containerd",
+            "/usr/sbin/runc",
+            "/usr/lib/cni/loopback",
+        ] {
+            volume = volume.with_file(path, program())?;
+            let mut metadata = volume
+                .metadata(&fixed(path))?
+                .expect("just written")
+                .attributes;
+            metadata.mode = 0o755;
+            volume.set_attributes(&fixed(path), &metadata)?;
+        }
+        Ok(volume)
+    };
+    build().expect("a small image")
+}
+
+pub(crate) fn image(volume: MemoryVolume) -> Image {
+    let root: Box<dyn Volume> = Box::new(volume);
+    Image::new([(Target::Root, root)].into()).expect("has a root")
+}
+
+pub(crate) fn profile() -> Profile {
+    let text = r#"{
+        "apiVersion": "nodekiln.dev/v1alpha1", "kind": "ImageProfile",
+        "metadata": {"name": "demo", "variables": {"greeting": "hello"}},
+        "spec": {
+            "base": {"path": "base.raw"},
+            "kubernetes": {"version": "1.34.4"},
+            "credentialProvider": "iam-ra"
+        }
+    }"#;
+    let mut profile: Profile = serde_json::from_str(text).expect("a profile");
+    let from_base = ComponentSource {
+        from_base: true,
+        ..ComponentSource::default()
+    };
+    for name in [
+        ComponentName::Containerd,
+        ComponentName::Runc,
+        ComponentName::CniPlugins,
+    ] {
+        profile
+            .spec
+            .kubernetes
+            .components
+            .insert(name, from_base.clone());
+    }
+    profile
+}
+
+pub(crate) fn locked() -> LockedProfile {
+    let file = LockedFile {
+        origin: Origin::Url("https://example.com/kubelet".to_owned()),
+        sha256: Content::inline(program()).sha256,
+        size: 20,
+        trust: "sha256 in the profile".to_owned(),
+    };
+    let member = LockedMember {
+        sha256: file.sha256,
+        size: 20,
+        destination: fixed("/usr/bin/kubelet"),
+        mode: "0755".to_owned(),
+    };
+    LockedProfile {
+        inputs: file.sha256,
+        base_inputs: file.sha256,
+        architecture: Architecture::X86_64,
+        base: file.clone(),
+        components: [(
+            ComponentName::Kubelet,
+            LockedComponent {
+                file,
+                members: [("kubelet".to_owned(), member)].into(),
+            },
+        )]
+        .into(),
+    }
+}
+
+pub(crate) fn overlay(name: &str, path: &str, node: OverlayNode) -> Overlay {
+    let entry = OverlayEntry {
+        node,
+        origin: format!("{name}{path}"),
+    };
+    Overlay {
+        name: name.to_owned(),
+        entries: [(fixed(path), entry)].into(),
+    }
+}
+
+fn file(text: &str) -> OverlayNode {
+    OverlayNode::File {
+        content: Content::inline(text),
+        executable: false,
+    }
+}
+
+fn template(text: &str) -> OverlayNode {
+    OverlayNode::Template {
+        text: text.to_owned(),
+        executable: false,
+    }
+}
+
+pub(crate) fn firstboot_unit() -> Overlay {
+    overlay(
+        "linux",
+        "/etc/systemd/system/nodekiln-firstboot.service",
+        file("[Install]\nWantedBy=multi-user.target\n"),
+    )
+}
+
+pub(crate) fn planned(
+    volume: MemoryVolume,
+    profile: &Profile,
+    overlays: Vec<Overlay>,
+) -> crate::Result<(Plan, Image)> {
+    let mut image = image(volume);
+    let os = detect(&mut image)?;
+    let overlays: Vec<Overlay> = [vec![firstboot_unit()], overlays].concat();
+    let root = Partition {
+        number: 1,
+        file_system: FileSystem::Ext4,
+    };
+    let inputs = Inputs {
+        profile,
+        locked: &locked(),
+        os: &os,
+        partitions: BTreeMap::from([(Target::Root, root)]),
+        overlays: &overlays,
+        firstboot: Content::inline("first boot"),
+        epoch: 1_700_000_000,
+        disk_size: None,
+    };
+    let plan = compute(&inputs, &mut image)?;
+    Ok((plan, image))
+}
+
+fn text_at(plan: &Plan, path: &str) -> String {
+    match &plan.volumes[&Target::Root].entries[&fixed(path)].node {
+        Node::File {
+            content:
+                Content {
+                    source: Source::Inline(bytes),
+                    ..
+                },
+        } => String::from_utf8(bytes.clone()).expect("text"),
+        other => panic!("{path} is {other:?}"),
+    }
+}
+
+fn full_profile() -> Profile {
+    let mut profile = profile();
+    let spec = &mut profile.spec;
+    spec.kernel.modules = vec!["br_netfilter".to_owned(), "overlay".to_owned()];
+    spec.kernel.sysctl = [("vm.max_map_count".to_owned(), "262144".to_owned())].into();
+    spec.kernel.command_line = vec!["-quiet".to_owned(), "panic=10".to_owned()];
+    spec.services.enable = vec!["containerd".to_owned()];
+    spec.users = vec![User {
+        name: "ops".to_owned(),
+        uid: None,
+        groups: vec!["adm".to_owned()],
+        shell: "/bin/bash".to_owned(),
+        ssh_authorized_keys: vec!["ssh-ed25519 AAAA ops".to_owned()],
+        sudo: true,
+    }];
+    spec.ssh = Some(Ssh {
+        password_authentication: false,
+        permit_root_login: false,
+    });
+    profile
+}
+
+#[test]
+fn the_whole_plan_reads_well() {
+    let (plan, mut image) = planned(debian(), &full_profile(), Vec::new()).expect("plans");
+    let changes = text::changes(&plan, &mut image).expect("reads");
+    let rendered = text::render(&plan, &changes);
+    // The key is in it by its hash, which changes with every release.
+    let rendered = rendered.replace(&plan.key().to_string(), "KEY");
+    insta::assert_snapshot!(rendered);
+}
+
+#[test]
+fn writes_what_nodeadm_looks_for() {
+    let (plan, _) = planned(debian(), &profile(), Vec::new()).expect("plans");
+    assert_eq!(
+        text_at(&plan, "/opt/nodeadm/tracker"),
+        "Artifacts:\n  CniPlugins: true\n  Containerd: none\n  IamAuthenticator: false\n  IamRolesAnywhere: false\n  ImageCredentialProvider: false\n  Iptables: false\n  Kubectl: false\n  Kubelet: true\n  Ssm: false\n"
+    );
+    let unit = text_at(&plan, "/etc/systemd/system/kubelet.service");
+    assert!(unit.contains("    $NODEADM_KUBELET_ARGS\\\n    $KUBELET_EXTRA_ARGS\n"));
+    let entries = &plan.volumes[&Target::Root].entries;
+    assert!(
+        !entries
+            .keys()
+            .any(|path| path.to_string().ends_with("wants/kubelet.service")),
+        "the kubelet is enabled by first boot, not by the bake"
+    );
+    assert_eq!(
+        entries[&fixed("/opt/cni/bin/loopback")].node,
+        Node::Symlink {
+            target: "/usr/lib/cni/loopback".to_owned()
+        }
+    );
+}
+
+#[test]
+fn configures_the_ssm_agent_and_keeps_what_is_there() {
+    let mut profile = profile();
+    profile.spec.credential_provider = CredentialProvider::Ssm;
+    let path = "/etc/amazon/ssm/amazon-ssm-agent.json";
+    let (plan, _) = planned(debian(), &profile, Vec::new()).expect("plans");
+    assert_eq!(
+        text_at(&plan, path),
+        "{\n    \"Ssm\": {\n        \"CredentialRetryMaxSleepSeconds\": 60\n    }\n}"
+    );
+    assert_eq!(
+        plan.volumes[&Target::Root].entries[&fixed(path)]
+            .attributes
+            .mode,
+        0o600
+    );
+    let base = debian()
+        .with_file(path, r#"{"Profile": {"ShareCreds": true}, "Ssm": {"RunCommandLogsRetentionDurationHours": 5}}"#)
+        .expect("builds");
+    let (plan, _) = planned(base, &profile, Vec::new()).expect("plans");
+    let text = text_at(&plan, path);
+    assert!(
+        text.contains("ShareCreds") && text.contains("Hours\": 5") && text.contains(": 60"),
+        "{text}"
+    );
+    let base = debian().with_file(path, "[]").expect("builds");
+    assert!(planned(base, &profile, Vec::new()).is_err());
+}
+
+#[test]
+fn the_key_follows_every_input_and_nothing_else() {
+    let key =
+        |profile: &Profile, overlays| planned(debian(), profile, overlays).expect("plans").0.key();
+    let first = key(&profile(), Vec::new());
+    assert_eq!(first, key(&profile(), Vec::new()));
+    let one = |text: &str| vec![overlay("site", "/etc/motd", file(text))];
+    assert_ne!(key(&profile(), one("a")), key(&profile(), one("b")));
+    let mut other = profile();
+    other.spec.kubernetes.version = "1.34.5".to_owned();
+    assert_ne!(
+        first,
+        key(&other, Vec::new()),
+        "the manifest tells the version"
+    );
+    let (plan, _) = planned(debian(), &profile(), Vec::new()).expect("plans");
+    let release = text_at(&plan, release::RELEASE_PATH);
+    assert!(
+        release.contains(&format!("BUILD_KEY=\"{first}\"\n")),
+        "{release}"
+    );
+}
+
+#[test]
+fn templates_know_the_profile_and_their_errors_the_place() {
+    let wanted = template("{{ greeting }} from {{ name }} {{ version }} {{ architecture }}\n");
+    let (plan, _) = planned(
+        debian(),
+        &profile(),
+        vec![overlay("site", "/etc/motd.tmpl", wanted)],
+    )
+    .expect("plans");
+    assert_eq!(
+        text_at(&plan, "/etc/motd"),
+        "hello from demo 1.34.4 x86_64\n"
+    );
+
+    let wrong = template("first\n  {{ greting }}\n");
+    let error = planned(
+        debian(),
+        &profile(),
+        vec![overlay("site", "/etc/motd.tmpl", wrong)],
+    )
+    .expect_err("unknown name");
+    let place = error.place().expect("has a place");
+    assert_eq!((place.line, place.source.as_str()), (2, "  {{ greting }}"));
+    assert!(place.column > 2, "{place:?}");
+    assert_eq!(place.file, "site/etc/motd.tmpl");
+    assert!(error.hint_text().expect("hint").contains("greeting"));
+
+    let endless = template(
+        "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+    );
+    assert!(
+        planned(
+            debian(),
+            &profile(),
+            vec![overlay("site", "/x.tmpl", endless)]
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn overlays_may_share_but_not_contradict() {
+    let same = |name| overlay(name, "/etc/motd", file("same"));
+    planned(debian(), &profile(), vec![same("one"), same("two")]).expect("identical");
+
+    let error = planned(
+        debian(),
+        &profile(),
+        vec![same("one"), overlay("two", "/etc/motd", file("other"))],
+    )
+    .expect_err("contradiction");
+    assert!(
+        error.to_string().contains("overlay one") && error.to_string().contains("overlay two"),
+        "{error}"
+    );
+
+    let error = planned(
+        debian(),
+        &profile(),
+        vec![overlay("site", "/bin/kubelet", file("mine"))],
+    )
+    .expect_err("a component is there, by another name");
+    assert!(error.to_string().contains("component kubelet"), "{error}");
+
+    let error = planned(
+        debian(),
+        &profile(),
+        vec![overlay("site", "/etc/passwd/x", file("mine"))],
+    )
+    .expect_err("the parent is a file");
+    assert!(error.to_string().contains("is a file"), "{error}");
+
+    let error = planned(
+        debian(),
+        &profile(),
+        vec![overlay("site", "/etc", file("mine"))],
+    )
+    .expect_err("a folder");
+    assert!(error.to_string().contains("folder"), "{error}");
+}
+
+#[test]
+fn a_path_through_a_link_stays_in_the_image() {
+    let base = debian()
+        .with_link("/srv/out", "../../../../../../opt/in")
+        .expect("builds");
+    let (plan, _) = planned(
+        base,
+        &profile(),
+        vec![overlay("site", "/srv/out/x", file("y"))],
+    )
+    .expect("plans");
+    assert!(
+        plan.volumes[&Target::Root]
+            .entries
+            .contains_key(&fixed("/opt/in/x"))
+    );
+}
+
+#[test]
+fn nothing_of_one_machine_can_be_baked() {
+    for path in [
+        "/etc/ssh/ssh_host_rsa_key",
+        "/etc/machine-id",
+        "/root/.aws/credentials",
+        "/var/lib/amazon/ssm/registration",
+    ] {
+        let error = planned(
+            debian(),
+            &profile(),
+            vec![overlay("site", path, file("identity"))],
+        )
+        .expect_err(path);
+        assert_eq!(error.class(), Class::Input, "{error}");
+        assert!(error.to_string().contains("overlay site"), "{error}");
+    }
+}
+
+#[test]
+fn says_what_the_base_lacks() {
+    let mut profile = profile();
+    profile.spec.kernel.modules = vec!["br_netfilte".to_owned()];
+    let error = planned(debian(), &profile, Vec::new()).expect_err("no such module");
+    assert_eq!(error.hint_text(), Some("did you mean br_netfilter?"));
+
+    let mut profile = self::profile();
+    let kubectl = ComponentSource {
+        from_base: true,
+        ..ComponentSource::default()
+    };
+    profile
+        .spec
+        .kubernetes
+        .components
+        .insert(ComponentName::Kubectl, kubectl);
+    let error = planned(debian(), &profile, Vec::new()).expect_err("no kubectl");
+    assert!(error.to_string().contains("/usr/bin/kubectl"), "{error}");
+    assert!(error.hint_text().is_some());
+}
+
+#[test]
+fn adds_users_with_locked_passwords() {
+    let (plan, _) = planned(debian(), &full_profile(), Vec::new()).expect("plans");
+    assert!(text_at(&plan, "/etc/passwd").ends_with("\nops:x:1000:1000::/home/ops:/bin/bash\n"));
+    assert!(text_at(&plan, "/etc/shadow").ends_with("\nops:!:::::::\n"));
+    let group = text_at(&plan, "/etc/group");
+    assert!(
+        group.contains("adm:x:4:syslog,ops\n") && group.ends_with("ops:x:1000:\n"),
+        "{group}"
+    );
+    assert!(text_at(&plan, "/etc/gshadow").contains("adm:*::syslog,ops\n"));
+    let keys = &plan.volumes[&Target::Root].entries[&fixed("/home/ops/.ssh/authorized_keys")];
+    assert_eq!((keys.attributes.mode, keys.attributes.uid), (0o600, 1000));
+
+    let mut profile = full_profile();
+    profile.spec.users[0].name = "a:0:0".to_owned();
+    assert!(planned(debian(), &profile, Vec::new()).is_err());
+}
+
+#[test]
+fn the_manifest_fits_its_schema() {
+    let (plan, _) = planned(debian(), &profile(), Vec::new()).expect("plans");
+    let schema = crate::report::manifest_schema();
+    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
+    let mut manifest: serde_json::Value =
+        serde_json::from_str(&text_at(&plan, release::MANIFEST_PATH)).expect("JSON");
+    assert!(
+        validator.is_valid(&manifest),
+        "{:?}",
+        validator.iter_errors(&manifest).next()
+    );
+    assert_eq!(manifest["buildKey"], plan.key().to_string());
+    manifest["surprise"] = true.into();
+    assert!(!validator.is_valid(&manifest));
+}
+
+#[test]
+fn a_separate_boot_volume_gets_what_lies_below_boot() {
+    let root: Box<dyn Volume> = Box::new(debian());
+    let grub = "menuentry 'x' {\n linux /vmlinuz ro quiet\n}\n";
+    let boot = MemoryVolume::new().with_file("/grub/grub.cfg", grub);
+    let boot: Box<dyn Volume> = Box::new(boot.expect("builds"));
+    let mut image =
+        Image::new([(Target::Root, root), (Target::Boot, boot)].into()).expect("has a root");
+    let os = detect(&mut image).expect("is Debian");
+    let partition = |number| Partition {
+        number,
+        file_system: FileSystem::Ext4,
+    };
+    let inputs = Inputs {
+        profile: &full_profile(),
+        locked: &locked(),
+        os: &os,
+        partitions: [(Target::Root, partition(1)), (Target::Boot, partition(16))].into(),
+        overlays: &[firstboot_unit()],
+        firstboot: Content::inline("first boot"),
+        epoch: 0,
+        disk_size: None,
+    };
+    let plan = compute(&inputs, &mut image).expect("plans");
+    let below: Vec<String> = plan.volumes[&Target::Boot]
+        .entries
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(below, ["/grub/grub.cfg"]);
+    assert_eq!(plan.volumes[&Target::Boot].partition, 16);
+}
+
+#[test]
+fn first_boot_is_enabled_unless_the_user_said_otherwise() {
+    let link = fixed("/etc/systemd/system/multi-user.target.wants/nodekiln-firstboot.service");
+    let has_link = |profile: &Profile| {
+        let (plan, _) = planned(debian(), profile, Vec::new()).expect("plans");
+        plan.volumes[&Target::Root].entries.contains_key(&link)
+    };
+    let mut wish = profile();
+    assert!(has_link(&wish));
+    wish.spec.services.disable = vec!["nodekiln-firstboot".to_owned()];
+    assert!(!has_link(&wish));
+}

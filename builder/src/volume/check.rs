@@ -1,0 +1,22 @@
+//! Checks a file system of any kind that nodekiln writes.
+
+use crate::disk::Storage;
+use crate::error::{Error, Result};
+
+use super::{FileSystem, detect, ext4, fat};
+
+/// Checks the file system on `storage`, with code that shares nothing with what
+/// writes it. An empty list means that it is sound.
+///
+/// # Errors
+/// When the check could not run; [`crate::Class::Unsupported`] for a file system
+/// that nodekiln does not know.
+pub fn check(storage: &dyn Storage) -> Result<Vec<String>> {
+    let found = detect(storage).map_err(|error| Error::io("look at the file system", error))?;
+    match found {
+        Some(FileSystem::Ext4) => ext4::check::check(storage),
+        Some(FileSystem::Fat) => fat::check::check(storage),
+        Some(FileSystem::Xfs) => Err(Error::unsupported("check an XFS file system")),
+        None => Err(Error::unsupported("check a file system of an unknown kind")),
+    }
+}

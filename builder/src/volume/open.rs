@@ -1,0 +1,75 @@
+//! Finds out what a partition holds, and opens it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::ext4::{self, Ext4};
+use super::refusal::{refuse, storage_failed};
+use super::{FileSystem, Problem, Timestamp, Volume, fat};
+use crate::disk::Storage;
+use crate::error::Result;
+
+/// What a volume is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing is written, not even a journal replayed: it is replayed in
+    /// memory.
+    Read,
+    /// The file system is edited. What cannot be edited rightly is refused.
+    Write,
+}
+
+/// The file system on `storage`, by content; `None` when it is none that
+/// nodekiln knows.
+///
+/// # Errors
+/// What the storage gives.
+pub fn detect(storage: &dyn Storage) -> io::Result<Option<FileSystem>> {
+    let mut start = [0u8; 2048];
+    if storage.size() < start.len() as u64 {
+        return Ok(None);
+    }
+    storage.read_at(&mut start, 0)?;
+    // XFS: fs/xfs/libxfs/xfs_format.h, XFS_SB_MAGIC.
+    Ok(if start.starts_with(b"XFSB") {
+        Some(FileSystem::Xfs)
+    } else if ext4::gate::recognise(&start[1024..]) {
+        Some(FileSystem::Ext4)
+    } else if fat::recognise(&start[..512]) {
+        Some(FileSystem::Fat)
+    } else {
+        None
+    })
+}
+
+/// Opens the file system on `storage` with the engine that works in this
+/// process. `epoch` stands for the present: every time stamp that the operations
+/// do not name takes it, so that the same operations give the same bytes.
+///
+/// # Errors
+/// [`Problem::NotSupported`] for XFS, for features that nodekiln does not
+/// maintain and for what is no file system; [`Problem::Damaged`] for what
+/// contradicts itself, was not unmounted or has errors recorded.
+pub fn open(
+    storage: Arc<dyn Storage>,
+    access: Access,
+    epoch: Timestamp,
+) -> Result<Box<dyn Volume>> {
+    let doing = "open the file system";
+    match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
+        Some(FileSystem::Ext4) => Ok(Box::new(Ext4::open(storage, access, epoch)?)),
+        Some(FileSystem::Fat) => Ok(Box::new(fat::Fat::open(storage, access, epoch)?)),
+        Some(FileSystem::Xfs) => Err(refuse(
+            Problem::NotSupported,
+            doing,
+            "it is XFS, which no engine of this process edits",
+        )
+        .hint("edit it through the kernel, as root, with: --engine mount")),
+        None => Err(refuse(
+            Problem::NotSupported,
+            doing,
+            "it is neither ext4 nor FAT nor XFS",
+        )
+        .hint("look at the partitions with: nodekiln inspect IMAGE")),
+    }
+}

@@ -1,0 +1,127 @@
+//! Why a machine did not become a node.
+
+use crate::datasource::FindError;
+use crate::node_config::Problem;
+use crate::{render, system};
+
+/// Why a machine did not become a node. No text in it ever holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no NodeConfig.
+    #[error(transparent)]
+    NotFound(#[from] FindError),
+    /// The NodeConfig cannot be used.
+    #[error("the node configuration has {}", count(.problems.len()))]
+    Invalid {
+        /// Everything that is wrong with it.
+        problems: Vec<Problem>,
+    },
+    /// The files of the node cannot be made from it.
+    #[error(transparent)]
+    Render(#[from] render::Error),
+    /// The machine carries another machine's identity.
+    #[error("{what} lies in this image already")]
+    BakedIdentity {
+        /// What was found.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The node cannot prove who it is.
+    #[error("{problem}")]
+    Credentials {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        hint: String,
+        /// Whether it may mend itself.
+        may_pass: bool,
+    },
+    /// The machine is not as a node has to be.
+    #[error("{problem}")]
+    Machine {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A unit did not start.
+    #[error("{unit} did not start: {detail}")]
+    Unit {
+        /// Its name.
+        unit: String,
+        /// What the service manager says.
+        detail: String,
+    },
+    /// A program of the node is missing.
+    #[error(transparent)]
+    Missing(#[from] system::Missing),
+    /// The system failed.
+    #[error(transparent)]
+    System(#[from] system::Error),
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 {
+        "a problem".into()
+    } else {
+        format!("{problems} problems")
+    }
+}
+
+impl Error {
+    /// The exit code of the program.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotFound(_) | Self::Invalid { .. } => 2,
+            Self::Render(render::Error::Field { .. }) => 2,
+            Self::Render(render::Error::Unsupported { .. }) => 3,
+            Self::BakedIdentity { .. } => 7,
+            Self::Credentials { may_pass: true, .. } | Self::Unit { .. } => 6,
+            Self::System(system::Error::Deadline { .. }) => 6,
+            Self::Credentials { .. } => 2,
+            Self::Machine { .. } | Self::Missing(_) | Self::System(_) => 4,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound(error) => Some(error.hint().to_owned()),
+            Self::Invalid { problems } => problems.iter().find_map(|problem| problem.hint.clone()),
+            Self::Render(error) => error.hint().map(ToOwned::to_owned),
+            Self::BakedIdentity { hint, .. }
+            | Self::Credentials { hint, .. }
+            | Self::Machine { hint, .. } => Some(hint.clone()),
+            Self::Unit { unit, .. } => Some(format!("journalctl -b -u {unit} says more")),
+            Self::Missing(system::Missing::Version { program, .. }) => {
+                Some(format!("put {program} into the image"))
+            }
+            Self::Missing(_) | Self::System(_) => None,
+        }
+    }
+
+    /// The error and all that caused it, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        if let Self::Invalid { problems } = self {
+            for problem in problems {
+                text.push_str("; ");
+                text.push_str(&problem.to_string());
+            }
+        }
+        if let Self::NotFound(FindError::NotFound { tried }) = self {
+            for tried in tried {
+                text.push_str("; ");
+                text.push_str(&tried.to_string());
+            }
+        }
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text.replace(['\n', '\r'], " ")
+    }
+}

@@ -1,0 +1,190 @@
+//! What is kept on disk about the work, so that the next start goes on from there.
+//!
+//! The journal is replaced whole and at once. It says which phase was begun with
+//! which inputs and which of them ended well; a phase whose inputs are the same as
+//! when it ended well has nothing to do.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Error, Phase};
+use crate::system::{self, Files, System, rfc3339};
+
+/// Where the journal lies.
+pub const PATH: &str = "/var/lib/nodekiln/firstboot/state.json";
+
+const LIMIT: usize = 1 << 20;
+const VERSION: u32 = 1;
+
+/// Which machine this is: digests, for a machine-id is not to be shown around
+/// (machine-id, "the machine ID should be considered confidential").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Of /etc/machine-id.
+    pub machine_id: Option<String>,
+    /// Of the firmware's UUID.
+    pub smbios_uuid: Option<String>,
+}
+
+impl Machine {
+    /// Reads who this machine is.
+    pub fn read(files: &dyn Files) -> Result<Self, system::Error> {
+        let digest_of = |path: &str| -> Option<String> {
+            // The firmware's may be hidden, or not there: then the other one counts.
+            let bytes = files.read(path, 4096).ok()??;
+            let text = bytes.trim_ascii();
+            (!text.is_empty()).then(|| digest(["machine".as_bytes(), text]))
+        };
+        Ok(Self {
+            machine_id: digest_of("/etc/machine-id"),
+            smbios_uuid: digest_of("/sys/class/dmi/id/product_uuid"),
+        })
+    }
+
+    /// Whether both are of one machine: nothing known of both differs.
+    pub fn is(&self, other: &Self) -> bool {
+        let same = |left: &Option<String>, right: &Option<String>| match (left, right) {
+            (Some(left), Some(right)) => left == right,
+            _ => true,
+        };
+        same(&self.machine_id, &other.machine_id) && same(&self.smbios_uuid, &other.smbios_uuid)
+    }
+}
+
+/// SHA-256 over parts, in hexadecimal; where one part ends matters.
+pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// One phase as it went the last time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// When it ended well.
+    pub finished: Option<String>,
+    /// How long it took until it ended, well or not.
+    pub milliseconds: Option<u64>,
+    /// Digest of what it worked from.
+    pub inputs: String,
+    /// Why it did not end well.
+    pub error: Option<String>,
+}
+
+/// The journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Journal {
+    /// Of this format.
+    pub version: u32,
+    /// The machine whose identity was found to be in order; none before that.
+    pub machine: Option<Machine>,
+    /// Paths of all files that were written, or were about to be.
+    pub files: Vec<String>,
+    /// Phases by name.
+    pub phases: BTreeMap<Phase, Record>,
+}
+
+/// Whose journal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody's yet.
+    Nobody,
+    /// This machine's.
+    This,
+    /// That of the machine whose disk was copied.
+    Another,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            machine: None,
+            files: Vec::new(),
+            phases: BTreeMap::new(),
+        }
+    }
+}
+
+impl Journal {
+    /// Reads the journal; `None` when there is none, or none that can be read.
+    pub fn read(files: &dyn Files) -> Result<Option<Self>, system::Error> {
+        let Some(bytes) = files.read(PATH, LIMIT)? else {
+            return Ok(None);
+        };
+        let journal: Option<Self> = serde_json::from_slice(&bytes).ok();
+        Ok(journal.filter(|journal| journal.version == VERSION))
+    }
+
+    /// Writes it.
+    pub fn save(&self, files: &dyn Files) -> Result<(), system::Error> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .expect("a journal of text and numbers can always be written to memory");
+        bytes.push(b'\n');
+        // Paths and times are nobody's secret, but nobody else's business.
+        files.write(PATH, &bytes, 0o600)
+    }
+
+    /// Whose journal it is.
+    pub fn owner(&self, machine: &Machine) -> Owner {
+        match &self.machine {
+            None => Owner::Nobody,
+            Some(owner) if owner.is(machine) => Owner::This,
+            Some(_) => Owner::Another,
+        }
+    }
+
+    /// Whether a phase ended well with these inputs.
+    pub fn is_done(&self, phase: Phase, inputs: &str) -> bool {
+        self.phases
+            .get(&phase)
+            .is_some_and(|record| record.finished.is_some() && record.inputs == inputs)
+    }
+
+    /// Whether the whole work was done once, with whatever inputs.
+    pub fn is_complete(&self) -> bool {
+        let finished = |phase| {
+            self.phases
+                .get(phase)
+                .is_some_and(|record| record.finished.is_some())
+        };
+        Phase::ALL.iter().all(finished)
+    }
+
+    /// Notes that a phase begins. Not yet on disk.
+    pub fn begin(&mut self, system: &dyn System, phase: Phase, inputs: &str) {
+        let record = Record {
+            started: rfc3339(system.now()),
+            finished: None,
+            milliseconds: None,
+            inputs: inputs.into(),
+            error: None,
+        };
+        self.phases.insert(phase, record);
+    }
+
+    /// Notes how a phase ended. Not yet on disk.
+    pub fn end(&mut self, system: &dyn System, phase: Phase, took: u64, error: Option<&Error>) {
+        if let Some(record) = self.phases.get_mut(&phase) {
+            record.milliseconds = Some(took);
+            match error {
+                Some(error) => record.error = Some(error.chain()),
+                None => record.finished = Some(rfc3339(system.now())),
+            }
+        }
+    }
+}

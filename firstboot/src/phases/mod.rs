@@ -1,0 +1,285 @@
+//! The order of work, and how it goes on after it was cut off.
+//!
+//! First boot is a list of phases. Each says what it works from; one that ended
+//! well with the same inputs has nothing to do. The journal notes a phase before
+//! its first change and after its last, so that a machine that is switched off at
+//! any moment goes on where it was, and one that is complete is left alone.
+
+mod error;
+mod identity;
+mod journal;
+mod status;
+mod steps;
+mod unit;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::Error;
+pub use journal::{Journal, PATH as JOURNAL, Record};
+pub use status::{Status, status};
+
+use journal::{Machine, Owner, digest};
+use steps::{Node, STEPS};
+
+use crate::datasource::{FindError, Found};
+use crate::node_config::{self, NodeConfig};
+use crate::render;
+use crate::system::{Level, System, Variables, gather};
+
+/// A part of the work, in the order of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Find, read and check the NodeConfig.
+    Configuration,
+    /// Make sure that the machine carries nobody else's identity.
+    Identity,
+    /// Look at what the node proves its own with.
+    Credentials,
+    /// Write all files.
+    Files,
+    /// Kernel modules and parameters, swap.
+    Kernel,
+    /// Credentials for pods, if they are asked for.
+    CredentialsFile,
+    /// The container runtime.
+    Containerd,
+    /// The kubelet.
+    Kubelet,
+}
+
+impl Phase {
+    /// All, in the order of work.
+    pub const ALL: [Self; 8] = [
+        Self::Configuration,
+        Self::Identity,
+        Self::Credentials,
+        Self::Files,
+        Self::Kernel,
+        Self::CredentialsFile,
+        Self::Containerd,
+        Self::Kubelet,
+    ];
+
+    /// Its name in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Identity => "identity",
+            Self::Credentials => "credentials",
+            Self::Files => "files",
+            Self::Kernel => "kernel",
+            Self::CredentialsFile => "credentials-file",
+            Self::Containerd => "containerd",
+            Self::Kubelet => "kubelet",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Does the whole work, or what is left of it.
+pub fn run(
+    system: &dyn System,
+    find: &dyn Fn() -> Result<Found, FindError>,
+    variables: &Variables,
+) -> Result<(), Error> {
+    system.milestone("started");
+    let outcome = work(system, find, variables);
+    match &outcome {
+        Ok(()) => {
+            let total = system.elapsed();
+            let own = total.saturating_sub(system.waited());
+            let text = format!("done in {} (own work {})", seconds(total), seconds(own));
+            system.milestone(&text);
+            system.log(Level::Info, &text, &BTreeMap::new());
+            system.status_line(&text);
+        }
+        Err(error) => tell(system, error),
+    }
+    outcome
+}
+
+fn tell(system: &dyn System, error: &Error) {
+    let mut fields = BTreeMap::new();
+    let mut text = format!("failed: {}", error.chain());
+    if let Some(hint) = error.hint() {
+        text.push_str("; hint: ");
+        text.push_str(&hint);
+        fields.insert("hint", hint);
+    }
+    fields.insert("exitCode", error.exit_code().to_string());
+    system.milestone(&text);
+    system.log(Level::Error, &error.chain(), &fields);
+    system.status_line(&text);
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.3} s", time.as_secs_f64())
+}
+
+fn work(
+    system: &dyn System,
+    find: &dyn Fn() -> Result<Found, FindError>,
+    variables: &Variables,
+) -> Result<(), Error> {
+    let machine = Machine::read(system)?;
+    let journal = Journal::read(system)?.unwrap_or_default();
+    let mut work = Work {
+        system,
+        journal,
+        is_saved: true,
+    };
+    identity::forget_another(&mut work.journal, &machine, system)?;
+
+    let found = match find() {
+        Err(FindError::NotFound { .. }) if work.was_done_by(&machine) => {
+            let text = "no node configuration is offered any more; this node stays as it is";
+            work.info(text);
+            system.milestone(text);
+            system.ready();
+            return Ok(());
+        }
+        found => found,
+    };
+    let documents = |found: &Found| digest(found.documents.iter().map(|it| it.bytes.as_slice()));
+    let inputs = found.as_ref().map(documents).unwrap_or_default();
+    let config = work.phase(Phase::Configuration, &inputs, |work| {
+        let found = found?;
+        let text = format!("node configuration from {} {}", found.source, found.origin);
+        work.info(&text);
+        system.milestone(&text);
+        for ignored in &found.ignored {
+            work.warn(&format!("not used: {ignored}"));
+        }
+        read(&found)
+    })?;
+
+    // Nothing of this machine's is kept before its identity is known to be its own.
+    work.phase(Phase::Identity, "", |work| {
+        if identity::establish(&mut work.journal, &machine, system)? {
+            work.is_saved = false;
+        }
+        Ok(())
+    })?;
+
+    let facts = gather(system, variables)?;
+    let files = render::render(&config, &facts)?;
+    let node = Node {
+        config: &config,
+        facts: &facts,
+        files: &files,
+        variables,
+    };
+    for step in STEPS {
+        let inputs = (step.inputs)(&node);
+        system.status_line(step.phase.name());
+        work.phase(step.phase, &inputs, |work| (step.act)(work, &node, &inputs))?;
+    }
+    if work.is_saved { Ok(()) } else { work.save() }
+}
+
+/// Reads and checks what was found.
+fn read(found: &Found) -> Result<NodeConfig, Error> {
+    let parsed = found
+        .load()
+        .map_err(|problems| Error::Invalid { problems })?;
+    let problems = parsed.check();
+    if !problems.is_empty() {
+        return Err(Error::Invalid { problems });
+    }
+    let config = node_config::with_defaults(parsed.config);
+    render::supported(&config)?;
+    Ok(config)
+}
+
+/// The work while it goes on.
+struct Work<'a> {
+    system: &'a dyn System,
+    journal: Journal,
+    /// Whether the journal on disk says the same.
+    is_saved: bool,
+}
+
+impl Work<'_> {
+    /// Does a phase and notes it. Each phase looks itself whether anything went
+    /// astray; where nothing did, nothing is noted and nothing written.
+    ///
+    /// The end of a phase reaches the disk with the beginning of the next: cut off
+    /// in between, it is done once more.
+    fn phase<T>(
+        &mut self,
+        phase: Phase,
+        inputs: &str,
+        act: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let started = self.system.elapsed();
+        let was_done = self.journal.is_done(phase, inputs);
+        if !was_done {
+            self.journal.begin(self.system, phase, inputs);
+            self.is_saved = false;
+            // Phases up to the files change nothing that the journal has to know
+            // of before; and without inputs there is nothing to do.
+            if phase > Phase::Files && !inputs.is_empty() {
+                self.save()?;
+            }
+        }
+        let outcome = act(self);
+        let is_done = self.journal.is_done(phase, inputs);
+        if is_done && outcome.is_ok() {
+            return outcome;
+        }
+        if was_done {
+            self.journal.begin(self.system, phase, inputs);
+        }
+        let took = self.system.elapsed().saturating_sub(started);
+        self.journal.end(
+            self.system,
+            phase,
+            took.as_millis() as u64,
+            outcome.as_ref().err(),
+        );
+        self.is_saved = false;
+        // The error matters more than that it could not be noted.
+        if outcome.is_err() && self.save().is_err() {
+            self.warn("the journal could not be written");
+        }
+        outcome
+    }
+
+    fn save(&mut self) -> Result<(), Error> {
+        self.journal.save(self.system)?;
+        self.is_saved = true;
+        Ok(())
+    }
+
+    fn was_done_by(&self, machine: &Machine) -> bool {
+        self.journal.owner(machine) == Owner::This && self.journal.is_complete()
+    }
+
+    /// Notes that phases have to be done again. Not yet on disk.
+    fn reopen(&mut self, phase: Phase) {
+        if let Some(record) = self.journal.phases.get_mut(&phase) {
+            record.finished = None;
+        }
+    }
+
+    fn info(&self, message: &str) {
+        self.system.log(Level::Info, message, &BTreeMap::new());
+    }
+
+    fn warn(&self, message: &str) {
+        self.system.log(Level::Warning, message, &BTreeMap::new());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Files below a folder that stands for the root of a machine.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::{Error, Files, Status};
+
+/// Longest chain of links that is followed, as in the kernel.
+const LINKS: usize = 40;
+
+/// Files below a folder. In a folder other than `/` no link is followed, so that
+/// nothing in a foreign tree leads out of it; on the machine's own root the links
+/// are the system's own.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+    is_system: bool,
+}
+
+impl Folder {
+    /// Takes a folder for the root.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        let is_system = root == Path::new("/");
+        Self { root, is_system }
+    }
+
+    /// The path below the root, if no link is on the way where none may be.
+    fn locate(&self, path: &str) -> io::Result<PathBuf> {
+        let mut located = self.root.clone();
+        let mut parts = Path::new(path).components().peekable();
+        while let Some(part) = parts.next() {
+            match part {
+                Component::RootDir | Component::CurDir => continue,
+                Component::Normal(name) => located.push(name),
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "a path that goes up",
+                    ));
+                }
+            }
+            // The last part may be a link: it is never followed, only replaced.
+            if !self.is_system && parts.peek().is_some() && located.is_symlink() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{} is a link", located.display()),
+                ));
+            }
+        }
+        Ok(located)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Option<File>> {
+        let located = self.locate(path)?;
+        let mut options = OpenOptions::new();
+        // Not to hang on a pipe that lies where a file should.
+        let mut flags = OFlags::NONBLOCK;
+        if !self.is_system {
+            flags |= OFlags::NOFOLLOW;
+        }
+        match options
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(located)
+        {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&self, path: &str, content: &[u8], mode: u32) -> io::Result<()> {
+        let located = self.locate(path)?;
+        let (Some(folder), Some(name)) = (located.parent(), located.file_name()) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file name"));
+        };
+        make_folders(folder)?;
+        // One fixed name: what a killed run left behind is taken over, not piled up.
+        let temporary = folder.join(format!(".{}.nodekiln-new", name.to_string_lossy()));
+        remove_if_there(&temporary)?;
+        let written = (|| {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&temporary)?;
+            // The mask of the process may have taken bits away.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &located)
+        })();
+        if written.is_err() {
+            // The first error is the one to tell; a leftover is taken over next time.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Files for Folder {
+    fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let content = || -> io::Result<Option<Vec<u8>>> {
+            let Some(file) = self.open(path)? else {
+                return Ok(None);
+            };
+            let mut content = Vec::new();
+            file.take(limit as u64 + 1).read_to_end(&mut content)?;
+            Ok(Some(content))
+        };
+        match content().map_err(failed("reading", path))? {
+            Some(content) if content.len() > limit => Err(Error::TooLarge {
+                path: path.into(),
+                limit,
+            }),
+            content => Ok(content),
+        }
+    }
+
+    fn status(&self, path: &str) -> Result<Option<Status>, Error> {
+        let metadata = self.locate(path).and_then(fs::symlink_metadata);
+        match metadata {
+            Ok(metadata) => Ok(Some(Status {
+                mode: metadata.mode() & 0o7777,
+                modified: metadata.modified().map_err(failed("looking at", path))?,
+                is_file: metadata.is_file(),
+            })),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(failed("looking at", path)(error)),
+        }
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let entries = match self.locate(folder).and_then(fs::read_dir) {
+            Ok(entries) => entries,
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(failed("listing", folder)(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed("listing", folder))?.file_name();
+            names.push(name.to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn resolve(&self, path: &str) -> Option<String> {
+        let mut current = PathBuf::from(path);
+        for _ in 0..LINKS {
+            let located = self.locate(current.to_str()?).ok()?;
+            match fs::read_link(&located) {
+                Ok(target) => current = lexically(&current.parent()?.join(target)),
+                Err(_) => {
+                    return located
+                        .exists()
+                        .then(|| current.to_string_lossy().into_owned());
+                }
+            }
+        }
+        None
+    }
+
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.replace(path, content, mode)
+            .map_err(failed("writing", path))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), Error> {
+        self.locate(path)
+            .and_then(|path| remove_if_there(&path))
+            .map_err(failed("removing", path))
+    }
+}
+
+/// Without `.` and `..`, as if no folder on the way were a link.
+fn lexically(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// Makes a folder and those above it, each 0755 whatever the mask says.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folders(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if !is_absent(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn failed(doing: &'static str, path: &str) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::File {
+        doing,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::write_if_changed;
+    use super::*;
+
+    #[test]
+    fn modes_are_right_whatever_the_mask() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let written = folder.write("/a/b/public", b"x", 0o644);
+        rustix::process::umask(old);
+        written.unwrap();
+        assert_eq!(folder.status("/a").unwrap().unwrap().mode, 0o755);
+        assert_eq!(folder.status("/a/b").unwrap().unwrap().mode, 0o755);
+        assert_eq!(folder.status("/a/b/public").unwrap().unwrap().mode, 0o644);
+        assert_eq!(folder.read("/a/b/public", 1).unwrap().unwrap(), b"x");
+        assert_eq!(folder.names("/a/b").unwrap(), ["public"]);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_taken_over() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        fs::write(root.path().join(".file.nodekiln-new"), "half").unwrap();
+        folder.write("/file", b"whole", 0o600).unwrap();
+        assert_eq!(folder.names("/").unwrap(), ["file"]);
+        assert_eq!(folder.status("/file").unwrap().unwrap().mode, 0o600);
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        assert!(write_if_changed(&folder, "/file", b"one", 0o644).unwrap());
+        assert!(!write_if_changed(&folder, "/file", b"one", 0o644).unwrap());
+        assert!(write_if_changed(&folder, "/file", b"one", 0o600).unwrap());
+        assert!(write_if_changed(&folder, "/file", b"on", 0o600).unwrap());
+    }
+
+    #[test]
+    fn no_link_leads_out_of_a_foreign_tree() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        std::os::unix::fs::symlink(outside.path(), root.path().join("etc")).unwrap();
+        assert!(folder.write("/etc/passwd", b"x", 0o644).is_err());
+        assert!(folder.write("/../passwd", b"x", 0o644).is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        fs::write(outside.path().join("target"), "kept").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("target"), root.path().join("file"))
+            .unwrap();
+        assert!(folder.read("/file", 10).is_err());
+        folder.write("/file", b"new", 0o644).unwrap();
+        assert_eq!(fs::read(outside.path().join("target")).unwrap(), b"kept");
+        assert_eq!(fs::read(root.path().join("file")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_large_file_is_refused_and_an_absent_one_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        fs::write(root.path().join("file"), vec![0; 11]).unwrap();
+        assert!(matches!(
+            folder.read("/file", 10),
+            Err(Error::TooLarge { limit: 10, .. })
+        ));
+        assert_eq!(folder.read("/file/x", 10).unwrap(), None);
+        assert_eq!(folder.read("/none", 10).unwrap(), None);
+        assert_eq!(folder.status("/none").unwrap(), None);
+        folder.remove("/none").unwrap();
+    }
+
+    #[test]
+    fn links_are_resolved() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        folder
+            .write("/run/systemd/resolve/stub-resolv.conf", b"", 0o644)
+            .unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink(
+            "../run/systemd/resolve/stub-resolv.conf",
+            root.path().join("etc/resolv.conf"),
+        )
+        .unwrap();
+        assert_eq!(
+            folder.resolve("/etc/resolv.conf").as_deref(),
+            Some("/run/systemd/resolve/stub-resolv.conf")
+        );
+        std::os::unix::fs::symlink("loop", root.path().join("loop")).unwrap();
+        assert_eq!(folder.resolve("/loop"), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! The machine that this program runs on.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::OFlags;
+
+use super::notify::Manager;
+use super::{
+    Clock, Ended, Error, Files, Folder, Level, Programs, Status, Task, Voice, journal_line, process,
+};
+
+/// The machine that this program runs on.
+#[derive(Debug)]
+pub struct Linux {
+    files: Folder,
+    started: Instant,
+    waited: Cell<Duration>,
+    manager: Manager,
+    /// Whether a service manager started this program, and not a person.
+    is_service: bool,
+}
+
+impl Linux {
+    /// Takes the service manager's wishes from the environment.
+    pub fn new() -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        let socket = variable("NOTIFY_SOCKET");
+        let manager = Manager::new(socket.as_deref(), variable("WATCHDOG_USEC").as_deref());
+        Self {
+            files: Folder::new("/"),
+            started: Instant::now(),
+            waited: Cell::default(),
+            manager,
+            is_service: socket.is_some() || variable("INVOCATION_ID").is_some(),
+        }
+    }
+}
+
+impl Default for Linux {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Files for Linux {
+    fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        self.files.read(path, limit)
+    }
+
+    fn status(&self, path: &str) -> Result<Option<Status>, Error> {
+        self.files.status(path)
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<String>, Error> {
+        self.files.names(folder)
+    }
+
+    fn resolve(&self, path: &str) -> Option<String> {
+        self.files.resolve(path)
+    }
+
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.manager.alive();
+        self.files.write(path, content, mode)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), Error> {
+        self.files.remove(path)
+    }
+}
+
+impl Programs for Linux {
+    fn run(&self, task: &Task) -> Result<Ended, Error> {
+        let started = Instant::now();
+        let ended = process::run(task, self.manager.interval(), &|| self.manager.alive());
+        self.waited.set(self.waited.get() + started.elapsed());
+        ended
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+}
+
+impl Clock for Linux {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.manager.alive();
+        std::thread::sleep(time);
+        self.waited.set(self.waited.get() + time);
+    }
+}
+
+impl Voice for Linux {
+    fn log(&self, level: Level, message: &str, fields: &BTreeMap<&str, String>) {
+        let mut errors = std::io::stderr().lock();
+        let line = journal_line::line(level, message, fields, !errors.is_terminal());
+        // Without a log the machine is to join all the same.
+        let _ = writeln!(errors, "{line}");
+    }
+
+    fn milestone(&self, text: &str) {
+        let line = format!("nodekiln-firstboot: {text}\n");
+        if self.is_service {
+            // A console that is stopped, or not there, must not stop the machine.
+            let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
+            let console = OpenOptions::new()
+                .append(true)
+                .custom_flags(flags.bits().cast_signed())
+                .open("/dev/console");
+            if let Ok(mut console) = console {
+                let _ = console.write_all(line.as_bytes());
+            }
+        } else {
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+
+    fn ready(&self) {
+        self.manager.send("READY=1");
+    }
+
+    fn status_line(&self, text: &str) {
+        self.manager.alive();
+        self.manager.send(&format!("STATUS={text}"));
+    }
+}

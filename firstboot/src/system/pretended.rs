@@ -1,0 +1,320 @@
+//! A machine in memory for tests: files, units that start and stop, and a count of
+//! everything that changes it, after which it can be made to die.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Clock, Ended, Error, Files, Level, Programs, Status, Task, Voice};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub content: Vec<u8>,
+    pub mode: u32,
+    modified: SystemTime,
+}
+
+#[derive(Debug, Default)]
+pub struct Pretended {
+    pub files: RefCell<BTreeMap<String, Kept>>,
+    /// Active units, and how often each was started.
+    pub active: RefCell<BTreeMap<String, u32>>,
+    pub enabled: RefCell<Vec<String>>,
+    /// Units that will not start.
+    pub broken: RefCell<Vec<String>>,
+    /// Every command line, in order.
+    pub commands: RefCell<Vec<String>>,
+    /// Everything that was said, logged or notified.
+    pub said: RefCell<Vec<String>>,
+    /// Changes that are still carried out; none for without end.
+    pub lives: Cell<Option<usize>>,
+    /// Changes so far: files written or removed, units changed.
+    pub changes: Cell<usize>,
+    ticks: Cell<u64>,
+}
+
+impl Pretended {
+    /// A machine of an image, before its first boot is done.
+    pub fn node() -> Self {
+        let machine = Self::default();
+        for (path, content) in [
+            ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+            (
+                "/sys/class/dmi/id/product_uuid",
+                "6b8a8b6e-0000-4000-8000-000000000001\n",
+            ),
+            ("/etc/os-release", "ID=ubuntu\n"),
+            ("/etc/fstab", "UUID=1 / ext4 defaults 0 1\n"),
+            ("/proc/meminfo", "MemTotal: 8000000 kB\n"),
+            ("/proc/swaps", "Filename Type Size Used Priority\n"),
+            ("/sys/module/overlay/refcnt", "0\n"),
+            ("/sys/module/br_netfilter/refcnt", "0\n"),
+            ("/usr/bin/kubelet", "program"),
+            ("/usr/bin/containerd", "program"),
+            ("/usr/local/bin/aws-iam-authenticator", "program"),
+            ("/usr/local/bin/aws_signing_helper", "program"),
+            (crate::render::CREDENTIAL_PROVIDER, "program"),
+            ("/etc/iam/pki/server.pem", "-----BEGIN CERTIFICATE-----\n"),
+        ] {
+            machine.put(path, content.as_bytes(), 0o644);
+        }
+        machine.put("/etc/iam/pki/server.key", b"key", 0o600);
+        machine
+    }
+
+    /// Lays a file down without counting it.
+    pub fn put(&self, path: &str, content: &[u8], mode: u32) {
+        let kept = Kept {
+            content: content.into(),
+            mode,
+            modified: self.tick(),
+        };
+        self.files.borrow_mut().insert(path.into(), kept);
+    }
+
+    /// Content of a file as text.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let files = self.files.borrow();
+        files
+            .get(path)
+            .map(|kept| String::from_utf8_lossy(&kept.content).into_owned())
+    }
+
+    /// How often a command line was run.
+    pub fn ran(&self, command: &str) -> usize {
+        self.commands
+            .borrow()
+            .iter()
+            .filter(|line| *line == command)
+            .count()
+    }
+
+    /// Switches the machine off and on: no unit runs.
+    pub fn reboot(&self) {
+        self.active.borrow_mut().clear();
+        self.commands.borrow_mut().clear();
+        self.said.borrow_mut().clear();
+        self.changes.set(0);
+        self.lives.set(None);
+    }
+
+    /// All files but those that are said to differ from run to run.
+    pub fn tree(&self) -> BTreeMap<String, (Vec<u8>, u32)> {
+        let files = self.files.borrow();
+        files
+            .iter()
+            .filter(|(path, _)| !path.ends_with("/state.json"))
+            .map(|(path, kept)| (path.clone(), (kept.content.clone(), kept.mode)))
+            .collect()
+    }
+
+    fn tick(&self) -> SystemTime {
+        self.ticks.set(self.ticks.get() + 1);
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000 + self.ticks.get())
+    }
+
+    fn change(&self, doing: &'static str, path: &str) -> Result<(), Error> {
+        match self.lives.get() {
+            Some(0) => Err(Error::File {
+                doing,
+                path: path.into(),
+                source: io::Error::other("killed"),
+            }),
+            lives => {
+                self.lives.set(lives.map(|lives| lives - 1));
+                self.changes.set(self.changes.get() + 1);
+                Ok(())
+            }
+        }
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> Result<Ended, Error> {
+        let words: Vec<&str> = arguments
+            .iter()
+            .filter(|word| !word.starts_with("--"))
+            .copied()
+            .collect();
+        let ok = |output: String| {
+            Ok(Ended {
+                success: true,
+                output,
+                errors: String::new(),
+            })
+        };
+        let unit = words.get(1).copied().unwrap_or_default().to_owned();
+        match words[0] {
+            "show" => ok(format!(
+                "LoadState=loaded\nActiveState={}\nUnitFileState={}\n",
+                if self.active.borrow().contains_key(&unit) {
+                    "active"
+                } else {
+                    "inactive"
+                },
+                if self.enabled.borrow().contains(&unit) {
+                    "enabled"
+                } else {
+                    "disabled"
+                },
+            )),
+            "start" if self.active.borrow().contains_key(&unit) => ok(String::new()),
+            "start" | "restart" => {
+                self.change("starting", &unit)?;
+                if self.broken.borrow().contains(&unit) {
+                    let errors = format!("Job for {unit} failed.\n");
+                    return Ok(Ended {
+                        success: false,
+                        output: String::new(),
+                        errors,
+                    });
+                }
+                *self.active.borrow_mut().entry(unit).or_default() += 1;
+                ok(String::new())
+            }
+            "stop" => {
+                self.change("stopping", &unit)?;
+                self.active.borrow_mut().remove(&unit);
+                ok(String::new())
+            }
+            "enable" => {
+                self.change("enabling", &unit)?;
+                self.enabled.borrow_mut().push(unit);
+                ok(String::new())
+            }
+            "disable" => {
+                self.change("disabling", &unit)?;
+                self.enabled.borrow_mut().retain(|enabled| *enabled != unit);
+                self.active.borrow_mut().remove(&unit);
+                ok(String::new())
+            }
+            "daemon-reload" => ok(String::new()),
+            other => panic!("systemctl {other} is not pretended"),
+        }
+    }
+}
+
+impl Files for Pretended {
+    fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        match self.files.borrow().get(path) {
+            Some(kept) if kept.content.len() > limit => Err(Error::TooLarge {
+                path: path.into(),
+                limit,
+            }),
+            kept => Ok(kept.map(|kept| kept.content.clone())),
+        }
+    }
+
+    fn status(&self, path: &str) -> Result<Option<Status>, Error> {
+        Ok(self.files.borrow().get(path).map(|kept| Status {
+            mode: kept.mode,
+            modified: kept.modified,
+            is_file: true,
+        }))
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let prefix = format!("{}/", folder.trim_end_matches('/'));
+        let files = self.files.borrow();
+        let mut names: Vec<String> = files
+            .keys()
+            .filter_map(|path| {
+                path.strip_prefix(&prefix)?
+                    .split('/')
+                    .next()
+                    .map(ToOwned::to_owned)
+            })
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn resolve(&self, path: &str) -> Option<String> {
+        let is_there = !self.names(path).ok()?.is_empty() || self.files.borrow().contains_key(path);
+        is_there.then(|| path.into())
+    }
+
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.change("writing", path)?;
+        self.put(path, content, mode);
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<(), Error> {
+        self.change("removing", path)?;
+        self.files.borrow_mut().remove(path);
+        Ok(())
+    }
+}
+
+impl Programs for Pretended {
+    fn run(&self, task: &Task) -> Result<Ended, Error> {
+        let arguments: Vec<&str> = task.arguments.iter().map(String::as_str).collect();
+        self.commands
+            .borrow_mut()
+            .push(format!("{} {}", task.program, arguments.join(" ")));
+        let absent = || Error::Program {
+            program: task.program.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        let prints = |output: &str| {
+            Ok(Ended {
+                success: true,
+                output: output.into(),
+                errors: String::new(),
+            })
+        };
+        match task.program.as_str() {
+            "systemctl" => self.systemctl(&arguments),
+            "kubelet" if self.text("/usr/bin/kubelet").is_some() => prints("Kubernetes v1.34.1\n"),
+            "containerd" if self.text("/usr/bin/containerd").is_some() => {
+                prints("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20\n")
+            }
+            "swapoff" => {
+                self.change("turning off", arguments[0])?;
+                self.put("/proc/swaps", b"Filename Type Size Used Priority\n", 0o444);
+                prints("")
+            }
+            _ => Err(absent()),
+        }
+    }
+
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Clock for Pretended {
+    fn now(&self) -> SystemTime {
+        self.tick()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.ticks.get())
+    }
+
+    fn pause(&self, time: Duration) {
+        self.ticks.set(self.ticks.get() + time.as_millis() as u64);
+    }
+}
+
+impl Voice for Pretended {
+    fn log(&self, level: Level, message: &str, fields: &BTreeMap<&str, String>) {
+        self.said
+            .borrow_mut()
+            .push(super::journal_line::line(level, message, fields, true));
+    }
+
+    fn milestone(&self, text: &str) {
+        self.said
+            .borrow_mut()
+            .push(format!("nodekiln-firstboot: {text}"));
+    }
+
+    fn ready(&self) {
+        self.said.borrow_mut().push("READY=1".into());
+    }
+
+    fn status_line(&self, text: &str) {
+        self.said.borrow_mut().push(format!("STATUS={text}"));
+    }
+}

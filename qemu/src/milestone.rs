@@ -1,0 +1,579 @@
+//! Milestones: what a console must show, in which order and by when; and the
+//! signs that a boot has failed. All of it is data; [`Tracker`] is the pure
+//! machine that compares a console with it.
+
+use std::time::Duration;
+
+/// Text to be found in a line of the console. `*` stands for anything; the
+/// pieces between must occur in their order. There is nothing else to know: no
+/// anchors, no escapes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// A pattern. An empty one matches every line that is not empty.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether `line` has it; if so, the text behind it.
+    pub fn find<'a>(&self, line: &'a str) -> Option<&'a str> {
+        if line.is_empty() {
+            return None;
+        }
+        self.0.split('*').try_fold(line, |rest, piece| {
+            rest.find(piece).map(|at| &rest[at + piece.len()..])
+        })
+    }
+}
+
+/// A point that a boot passes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Milestone {
+    /// Short name, for reports: `kernel`.
+    pub name: String,
+    /// For people: `kernel started`.
+    pub title: String,
+    /// Any of these marks it.
+    pub patterns: Vec<Pattern>,
+    /// Longest time since power-on, before scaling.
+    #[serde(with = "seconds")]
+    pub deadline: Duration,
+    /// Some guests pass it without a word (a boot loader without a menu), so
+    /// that its deadline alone fails nothing; a later milestone implies it.
+    #[serde(default)]
+    pub silent: bool,
+}
+
+/// A line that means the boot has failed, so that nobody waits for a deadline.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failure {
+    /// What the line has.
+    pub pattern: Pattern,
+    /// What it means. The text behind the pattern is added when this ends with
+    /// a colon.
+    pub meaning: String,
+    /// What the user can do, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What a boot is measured by.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Milestones {
+    /// In their order. The boot is done when the last is reached.
+    pub steps: Vec<Milestone>,
+    /// Signs of failure.
+    pub failures: Vec<Failure>,
+}
+
+impl Milestones {
+    /// The way of a baked node, from power-on to a running kubelet. Deadlines
+    /// are three times what a loaded machine needs without hardware
+    /// virtualisation.
+    pub fn node() -> Self {
+        let firstboot = |text: &str| format!("nodekiln-firstboot: {text}");
+        let mut all = Self::up_to_systemd();
+        all.steps.extend([
+            step("network", "network online", 60, &NETWORK).silent(),
+            step(
+                "firstboot",
+                "first boot started",
+                90,
+                &[&firstboot("started")],
+            ),
+            step(
+                "config",
+                "node configuration found",
+                95,
+                &[&firstboot("node configuration from ")],
+            ),
+            step(
+                "containerd",
+                "containerd is running",
+                135,
+                &[&firstboot("containerd is active")],
+            ),
+            step(
+                "kubelet",
+                "kubelet is running",
+                165,
+                &[&firstboot("kubelet is active")],
+            ),
+            step("done", "first boot done", 180, &[&firstboot("done in ")]),
+        ]);
+        all.failures.push(Failure {
+            pattern: Pattern::new(firstboot("failed: ")),
+            meaning: "first boot failed:".to_owned(),
+            hint: None,
+        });
+        all
+    }
+
+    /// The way of any Linux image to its login prompt.
+    pub fn login() -> Self {
+        let mut all = Self::up_to_systemd();
+        all.steps
+            .push(step("login", "login prompt", 90, &[" login:"]));
+        all
+    }
+
+    fn up_to_systemd() -> Self {
+        Self {
+            steps: vec![
+                // The firmware's first word, whatever it is.
+                step("firmware", "firmware started", 15, &[""]),
+                step(
+                    "loader",
+                    "boot loader started",
+                    30,
+                    &[
+                        "GNU GRUB",
+                        "Welcome to GRUB",
+                        "Booting `",
+                        "systemd-boot",
+                        "EFI stub:",
+                    ],
+                )
+                .silent(),
+                step("kernel", "kernel started", 40, &["Linux version "]),
+                step(
+                    "systemd",
+                    "systemd started",
+                    60,
+                    &["systemd[1]:", "Welcome to *!"],
+                ),
+            ],
+            failures: boot_failures(),
+        }
+    }
+
+    /// For images whose kernel command line says `quiet`: nothing before the
+    /// last milestones needs to be seen.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        for step in &mut self.steps {
+            step.silent |= ["kernel", "systemd"].contains(&step.name.as_str());
+        }
+        self
+    }
+
+    /// Adds a milestone before the last one that has a later deadline.
+    #[must_use]
+    pub fn and(mut self, milestone: Milestone) -> Self {
+        let place = self
+            .steps
+            .partition_point(|step| step.deadline <= milestone.deadline);
+        self.steps.insert(place, milestone);
+        self
+    }
+
+    /// All deadlines, scaled: a machine with twice the load needs twice the
+    /// time.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        for step in &mut self.steps {
+            step.deadline = step.deadline.mul_f64(factor);
+        }
+        self
+    }
+}
+
+impl Milestone {
+    /// See [`Milestone::silent`](field@Milestone::silent).
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+}
+
+/// systemd's own target, or the table that cloud-init prints when it has waited
+/// for the network.
+const NETWORK: [&str; 3] = [
+    "Reached target *network-online.target",
+    "Reached target *Network is Online",
+    "ci-info: *Net device info",
+];
+
+fn step(name: &str, title: &str, seconds: u64, patterns: &[&str]) -> Milestone {
+    Milestone {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        patterns: patterns.iter().copied().map(Pattern::new).collect(),
+        deadline: Duration::from_secs(seconds),
+        silent: false,
+    }
+}
+
+fn boot_failures() -> Vec<Failure> {
+    let table: [(&str, &str, Option<&str>); 14] = [
+        ("Kernel panic - not syncing", "the kernel panicked:", None),
+        (
+            "emergency mode",
+            "systemd gave up and entered emergency mode",
+            Some("a file system of /etc/fstab is probably missing or broken"),
+        ),
+        (
+            "You are in rescue mode",
+            "systemd entered rescue mode",
+            None,
+        ),
+        (
+            "Dropping to a shell!",
+            "the initramfs did not find the root file system",
+            None,
+        ),
+        ("dracut: FATAL:", "the initramfs failed:", None),
+        (
+            "grub rescue>",
+            "GRUB did not find its configuration and stopped at its rescue prompt",
+            None,
+        ),
+        (
+            "grub>",
+            "GRUB found nothing to boot and stopped at its prompt",
+            None,
+        ),
+        (
+            "error: you need to load the kernel first",
+            "GRUB could not load the kernel",
+            None,
+        ),
+        (
+            "UEFI Interactive Shell",
+            "the firmware found no boot loader on the disk and started its shell",
+            Some("the image may be made for BIOS; try it with BIOS firmware"),
+        ),
+        (
+            "No bootable option or device was found",
+            "the firmware found no boot loader on the disk",
+            Some("the image may be made for BIOS; try it with BIOS firmware"),
+        ),
+        (
+            "Start PXE over ",
+            "the firmware found no boot loader on the disk and tried the network",
+            Some("the image may be made for BIOS; try it with BIOS firmware"),
+        ),
+        (
+            "No bootable device",
+            "the firmware found nothing to boot on the disk",
+            Some("the image may be made for UEFI; try it without BIOS firmware"),
+        ),
+        (
+            "Security Violation",
+            "Secure Boot refused the boot loader",
+            Some("the loader must be signed by a key that the firmware knows"),
+        ),
+        (
+            "Out of memory and no killable processes",
+            "the guest ran out of memory",
+            Some("give it more memory"),
+        ),
+    ];
+    table
+        .into_iter()
+        .map(|(pattern, meaning, hint)| Failure {
+            pattern: Pattern::new(pattern),
+            meaning: meaning.to_owned(),
+            hint: hint.map(str::to_owned),
+        })
+        .collect()
+}
+
+/// How far a milestone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Not yet.
+    Pending,
+    /// Seen on the console.
+    Reached,
+    /// Not seen, but a later one was.
+    Implied,
+    /// Not seen by its deadline.
+    Missed,
+}
+
+/// What a line of the console, or the passing of time, means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The milestone of this index was seen.
+    Reached(usize),
+    /// The boot has failed.
+    Failed {
+        /// Why.
+        reason: String,
+        /// What the user can do.
+        hint: Option<String>,
+    },
+}
+
+/// Compares a console with milestones. Knows no clock: time is given.
+#[derive(Debug)]
+pub struct Tracker {
+    milestones: Milestones,
+    standings: Vec<(Standing, Option<Duration>)>,
+}
+
+impl Tracker {
+    /// Nothing reached yet.
+    pub fn new(milestones: Milestones) -> Self {
+        let standings = vec![(Standing::Pending, None); milestones.steps.len()];
+        Self {
+            milestones,
+            standings,
+        }
+    }
+
+    /// Takes a clean line that came at `time` since power-on.
+    pub fn line(&mut self, line: &str, time: Duration) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (index, step) in self.milestones.steps.iter().enumerate() {
+            let open = matches!(
+                self.standings[index].0,
+                Standing::Pending | Standing::Implied
+            );
+            if open
+                && step
+                    .patterns
+                    .iter()
+                    .any(|pattern| pattern.find(line).is_some())
+            {
+                self.standings[index] = (Standing::Reached, Some(time));
+                for standing in &mut self.standings[..index] {
+                    if standing.0 == Standing::Pending {
+                        standing.0 = Standing::Implied;
+                    }
+                }
+                events.push(Event::Reached(index));
+            }
+        }
+        let failure = self
+            .milestones
+            .failures
+            .iter()
+            .find_map(|failure| failure.pattern.find(line).map(|rest| (failure, rest)));
+        if let Some((failure, rest)) = failure {
+            let rest = rest.trim_start_matches([':', ' ']).trim_end();
+            let reason = match failure.meaning.strip_suffix(':') {
+                Some(meaning) if rest.is_empty() => meaning.to_owned(),
+                Some(_) => format!("{} {rest}", failure.meaning),
+                None => failure.meaning.clone(),
+            };
+            events.push(Event::Failed {
+                reason,
+                hint: failure.hint.clone(),
+            });
+        }
+        events
+    }
+
+    /// When the next deadline passes, since power-on; `None` when all is done.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.due().map(|(_, deadline)| deadline)
+    }
+
+    /// The milestone whose deadline has passed at `time`; it counts as missed
+    /// from now on.
+    pub fn miss(&mut self, time: Duration) -> Option<&Milestone> {
+        let (index, deadline) = self.due()?;
+        if time < deadline {
+            return None;
+        }
+        self.standings[index].0 = Standing::Missed;
+        Some(&self.milestones.steps[index])
+    }
+
+    /// The first milestone that the guest still owes. Silent ones are never
+    /// owed, unless nothing follows them.
+    fn due(&self) -> Option<(usize, Duration)> {
+        let steps = &self.milestones.steps;
+        (0..steps.len())
+            .filter(|index| self.standings[*index].0 == Standing::Pending)
+            .filter(|index| !steps[*index].silent || index + 1 == steps.len())
+            .map(|index| (index, steps[index].deadline))
+            .min_by_key(|(_, deadline)| *deadline)
+    }
+
+    /// The first milestone that was neither seen nor implied.
+    pub fn waiting_for(&self) -> Option<&Milestone> {
+        self.due().map(|(index, _)| &self.milestones.steps[index])
+    }
+
+    /// Whether the last milestone was seen.
+    pub fn is_done(&self) -> bool {
+        self.standings
+            .last()
+            .is_none_or(|(standing, _)| *standing == Standing::Reached)
+    }
+
+    /// The milestones with how far each is, and when it was seen.
+    pub fn standings(&self) -> impl Iterator<Item = (&Milestone, Standing, Option<Duration>)> {
+        self.milestones
+            .steps
+            .iter()
+            .zip(&self.standings)
+            .map(|(step, (standing, time))| (step, *standing, *time))
+    }
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn standing(tracker: &Tracker, name: &str) -> (Standing, Option<Duration>) {
+        tracker
+            .standings()
+            .find(|(step, ..)| step.name == name)
+            .map(|(_, standing, time)| (standing, time))
+            .expect("a known milestone")
+    }
+
+    #[test]
+    fn patterns_are_pieces_in_order() {
+        let pattern = Pattern::new("Reached target *Online");
+        assert_eq!(
+            pattern.find("[  OK  ] Reached target x - Network is Online."),
+            Some(".")
+        );
+        assert_eq!(pattern.find("Online Reached target "), None);
+        assert_eq!(Pattern::new("").find("x"), Some("x"));
+        assert_eq!(Pattern::new("").find(""), None);
+    }
+
+    #[test]
+    fn a_later_milestone_implies_an_earlier_one() {
+        let mut tracker = Tracker::new(Milestones::node());
+        tracker.line("SeaBIOS", at(1));
+        assert_eq!(
+            tracker.waiting_for().map(|step| &*step.name),
+            Some("kernel")
+        );
+        tracker.line("nodekiln-firstboot: started", at(5));
+        assert_eq!(standing(&tracker, "kernel"), (Standing::Implied, None));
+        assert_eq!(
+            tracker.waiting_for().map(|step| &*step.name),
+            Some("config")
+        );
+        // Seen after all.
+        tracker.line(
+            "[  OK  ] Reached target network-online.target - Network is Online.",
+            at(6),
+        );
+        assert_eq!(
+            standing(&tracker, "network"),
+            (Standing::Reached, Some(at(6)))
+        );
+        for line in [
+            "node configuration from cidata",
+            "containerd is active",
+            "kubelet is active",
+        ] {
+            tracker.line(&format!("nodekiln-firstboot: {line}"), at(7));
+        }
+        assert!(!tracker.is_done());
+        let events = tracker.line("[   9.0] nodekiln-firstboot: done in 1.2 s", at(8));
+        assert_eq!(events, [Event::Reached(9)]);
+        assert!(tracker.is_done());
+        assert_eq!(tracker.next_deadline(), None);
+    }
+
+    #[test]
+    fn every_milestone_has_its_own_deadline() {
+        let mut tracker = Tracker::new(Milestones::login().scaled(2.0));
+        assert_eq!(tracker.next_deadline(), Some(at(30)));
+        assert_eq!(tracker.miss(at(29)), None);
+        tracker.line("BdsDxe: loading", at(29));
+        assert_eq!(
+            tracker.next_deadline(),
+            Some(at(80)),
+            "the loader may be silent"
+        );
+        assert_eq!(
+            tracker.miss(at(80)).map(|step| step.name.clone()),
+            Some("kernel".to_owned())
+        );
+        assert_eq!(standing(&tracker, "kernel").0, Standing::Missed);
+    }
+
+    #[test]
+    fn a_quiet_guest_owes_only_its_end() {
+        let mut tracker = Tracker::new(Milestones::login().quiet());
+        tracker.line("BdsDxe", at(1));
+        assert_eq!(tracker.waiting_for().map(|step| &*step.name), Some("login"));
+    }
+
+    #[test]
+    fn signs_of_failure_are_told_with_their_reason() {
+        let failed = |line: &str| {
+            let mut tracker = Tracker::new(Milestones::node());
+            tracker
+                .line(line, at(1))
+                .into_iter()
+                .find_map(|event| match event {
+                    Event::Failed { reason, .. } => Some(reason),
+                    Event::Reached(_) => None,
+                })
+        };
+        assert_eq!(
+            failed("[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs").as_deref(),
+            Some("the kernel panicked: VFS: Unable to mount root fs")
+        );
+        assert_eq!(
+            failed("nodekiln-firstboot: failed: two NodeConfigs").as_deref(),
+            Some("first boot failed: two NodeConfigs")
+        );
+        for line in [
+            "You are in emergency mode. After logging in, type",
+            "grub rescue> ",
+            "UEFI Interactive Shell v2.2",
+            "BdsDxe: No bootable option or device was found.",
+            "No bootable device.",
+            "ALERT!  UUID=x does not exist.  Dropping to a shell!",
+        ] {
+            assert!(failed(line).is_some(), "{line}");
+        }
+        assert_eq!(failed("Minimal BASH-like line editing is supported."), None);
+        assert_eq!(failed("systemd[1]: Stopped target emergency.target"), None);
+    }
+
+    #[test]
+    fn own_milestones_find_their_place() {
+        let all = Milestones::login().and(step("ssh", "SSH", 70, &["sshd"]));
+        let names: Vec<&str> = all.steps.iter().map(|step| &*step.name).collect();
+        assert_eq!(
+            names,
+            ["firmware", "loader", "kernel", "systemd", "ssh", "login"]
+        );
+    }
+
+    #[test]
+    fn milestones_are_data() {
+        let text = serde_json::to_string(&Milestones::node()).expect("written");
+        let back: Milestones = serde_json::from_str(&text).expect("read");
+        assert_eq!(back, Milestones::node());
+    }
+}

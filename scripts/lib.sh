@@ -1,0 +1,42 @@
+# Shared by the scripts beside it; sourced, not run.
+# shellcheck shell=bash
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+# Downloads and slow builds live here, outside target/; everything in it is
+# made anew when it is missing.
+cache=${NODEKILN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodekiln}
+mkdir -p "$cache"
+
+say() { printf '\e[1;36m%s\e[0m %s\n' "==>" "$*" >&2; }
+fail() { printf '\e[1;31m%s\e[0m %s\n' "error:" "$*" >&2; exit 1; }
+if [ -n "${NO_COLOR:-}" ] || [ ! -t 2 ]; then
+  say() { printf '==> %s\n' "$*" >&2; }
+  fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+fi
+
+# stage NAME COMMAND...: runs it and remembers how long it took.
+stages=()
+stage() {
+  local name=$1 begun=$SECONDS status=0
+  shift
+  say "$name"
+  "$@" || status=$?
+  stages+=("$(printf '%5d s  %s' $((SECONDS - begun)) "$name")")
+  [ "$status" = 0 ] || { stage_summary; fail "$name failed (exit code $status)"; }
+}
+stage_summary() {
+  say "where the time went"
+  printf '    %s\n' "${stages[@]}" >&2
+}
+
+# as_root COMMAND...: runs it as root, with sudo when that is needed.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi
+}
+
+# A Rust that rustup has just installed is not in this shell's PATH.
+if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
+  # shellcheck source=/dev/null
+  . "$HOME/.cargo/env"
+fi

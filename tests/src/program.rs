@@ -1,0 +1,38 @@
+//! Independent programs that check what nodekiln made.
+
+use std::process::{Command, Output};
+
+/// Runs a program with Debian's disk tools in reach and gives its output.
+///
+/// # Panics
+/// When it is not installed: a test that cannot check must fail.
+pub fn output(program: &str, arguments: &[&str]) -> Output {
+    let path = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
+    Command::new(program)
+        .args(arguments)
+        .env("PATH", path)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed for this test: {error}"))
+}
+
+/// Standard output and error together, as text.
+pub fn text(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text += &String::from_utf8_lossy(&output.stderr);
+    text
+}
+
+/// Runs a program that has to succeed; gives all that it printed.
+///
+/// # Panics
+/// When it fails, with what it printed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = output(program, arguments);
+    let text = text(&output);
+    assert!(output.status.success(), "{program} {arguments:?}: {text}");
+    text
+}
