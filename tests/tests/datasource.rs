@@ -1,5 +1,6 @@
 //! Seeds and config drives made by the programs that people use, read by the
 //! program that joins the machine.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -102,34 +103,34 @@ fn seeds_of_every_writer_are_found() {
     type Writer = fn(&Path, &Path);
     let writers: [(&str, Writer); 12] = [
         ("names of level 1", |image, files| {
-            genisoimage(image, files, "cidata", &[])
+            genisoimage(image, files, "cidata", &[]);
         }),
         ("names of level 3", |image, files| {
             genisoimage(image, files, "cidata", &["-iso-level", "3"]);
         }),
         ("Joliet", |image, files| {
-            genisoimage(image, files, "cidata", &["-J"])
+            genisoimage(image, files, "cidata", &["-J"]);
         }),
         ("Rock Ridge", |image, files| {
-            genisoimage(image, files, "cidata", &["-R"])
+            genisoimage(image, files, "cidata", &["-R"]);
         }),
         ("both", |image, files| {
-            genisoimage(image, files, "cidata", &["-J", "-r"])
+            genisoimage(image, files, "cidata", &["-J", "-r"]);
         }),
         ("xorriso", |image, files| xorriso(image, files, &[])),
         ("xorriso, Joliet alone", |image, files| {
-            xorriso(image, files, &["-J", "--norock"])
+            xorriso(image, files, &["-J", "--norock"]);
         }),
         ("cloud-localds, ISO", |image, files| {
-            cloud_localds(image, files, &[])
+            cloud_localds(image, files, &[]);
         }),
         ("cloud-localds, FAT", |image, files| {
-            cloud_localds(image, files, &["-f", "vfat"])
+            cloud_localds(image, files, &["-f", "vfat"]);
         }),
         ("FAT12", |image, files| make_fat(image, files, "12", "64")),
         ("FAT16", |image, files| make_fat(image, files, "16", "8192")),
         ("FAT32", |image, files| {
-            make_fat(image, files, "32", "65536")
+            make_fat(image, files, "32", "65536");
         }),
     ];
     let folder = TempDir::new().unwrap();

@@ -9,6 +9,8 @@ use super::schema::{NODE_CONFIG, SECRET, Shape};
 use super::yaml::{self, Node, Value, problem_at};
 use super::{Parsed, Part, Position, Positions, Problem, scalar, suggest};
 
+/// Most problems that are told; nobody mends more at once.
+const MAXIMUM_PROBLEMS: usize = 100;
 /// Longest path whose place is kept, in bytes; names that a user makes up could
 /// be of any length.
 const MAXIMUM_PATH: usize = 256;
@@ -54,6 +56,10 @@ pub(super) fn parse(parts: &[Part]) -> Result<Parsed, Vec<Problem>> {
         return Err(reader.problems);
     };
     reader.refuse_lost_texts(&merged);
+    if reader.untold > 0 {
+        let message = format!("{} more problems are not shown", reader.untold);
+        reader.problems.push(Problem::new("", message));
+    }
     if !reader.problems.is_empty() {
         return Err(reader.problems);
     }
@@ -75,11 +81,16 @@ struct Reader {
     origin: String,
     positions: Positions,
     problems: Vec<Problem>,
+    untold: usize,
     lost: Vec<(&'static str, Position)>,
 }
 
 impl Reader {
     fn report(&mut self, problem: Problem, path: &str) {
+        if self.problems.len() == MAXIMUM_PROBLEMS {
+            self.untold += 1;
+            return;
+        }
         let field = if path.is_empty() {
             problem.field.clone()
         } else {

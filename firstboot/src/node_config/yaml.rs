@@ -193,7 +193,7 @@ impl Builder {
         if self.spent.nodes > MAXIMUM_NODES || self.spent.bytes > MAXIMUM_SCALAR_BYTES {
             return Err(problem(
                 marker,
-                "the document is too large once its aliases are followed",
+                "there are too many values (an alias counts as what it stands for)",
             ));
         }
         Ok(())

@@ -146,7 +146,7 @@ fn hostile_texts_are_refused_quickly() {
     let message = |text: &str| refused(text)[0].message.clone();
     assert_eq!(
         message(&with_spec(&bomb)),
-        "the document is too large once its aliases are followed"
+        "there are too many values (an alias counts as what it stands for)"
     );
     let deep = format!(
         "  kubelet: {{config: {{a: {}{}}}}}",
@@ -226,4 +226,12 @@ fn names_that_a_user_made_up_cannot_break_a_terminal() {
     let problems = refused(&text);
     assert!(!problems[0].message.contains('\u{1b}'));
     assert!(problems[0].message.len() < 120);
+}
+
+#[test]
+fn a_flood_of_problems_is_cut() {
+    let keys: String = (0..5000).map(|index| format!("  k{index}: x\n")).collect();
+    let problems = refused(&with_spec(&keys));
+    assert_eq!(problems.len(), 101);
+    assert_eq!(problems[100].message, "4900 more problems are not shown");
 }
