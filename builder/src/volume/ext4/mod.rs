@@ -86,7 +86,7 @@ impl Ext4 {
     ///
     /// # Errors
     /// As [`gate::judge`], and what the driver finds.
-    pub fn open(storage: Arc<dyn Storage>, access: Access, epoch: Timestamp) -> Result<Self> {
+    pub fn open(storage: &Arc<dyn Storage>, access: Access, epoch: Timestamp) -> Result<Self> {
         let doing = "open the ext4 file system";
         let superblock = read_superblock(storage.as_ref(), access)?;
         let device = Arc::new(Device::new(storage.clone(), access == Access::Write));
@@ -114,10 +114,6 @@ impl Ext4 {
             epoch,
             folders: HashMap::new(),
         })
-    }
-
-    fn refusal(&self, doing: &str, error: Ext4Error) -> Error {
-        translate(doing, error)
     }
 
     fn writable(&self, doing: &str) -> Result<()> {
@@ -331,8 +327,8 @@ fn translate(doing: &str, error: Ext4Error) -> Error {
         Ext4Error::IsADirectory => Problem::IsADirectory,
         Ext4Error::AlreadyExists => Problem::Exists,
         Ext4Error::DirectoryNotEmpty => Problem::NotEmpty,
-        Ext4Error::NoSpaceLeftOnDevice => Problem::NoSpace,
-        Ext4Error::Corrupt(
+        Ext4Error::NoSpaceLeftOnDevice
+        | Ext4Error::Corrupt(
             "no group has a free inode" | "no group has a contiguous free run of this size",
         ) => Problem::NoSpace,
         Ext4Error::ReadOnly
@@ -574,6 +570,13 @@ impl Volume for Ext4 {
         else {
             return Err(refuse(Problem::NotSupported, doing, "the root cannot move"));
         };
+        if from.starts_with(to) && from != to && self.find(from, &doing)?.is_some() {
+            return Err(refuse(
+                Problem::NotEmpty,
+                doing,
+                format!("{to} holds what is moved there"),
+            ));
+        }
         self.folders
             .retain(|known, _| !known.starts_with(from) && !known.starts_with(to));
         match self
