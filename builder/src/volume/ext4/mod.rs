@@ -11,6 +11,7 @@ mod content;
 mod device;
 pub mod gate;
 mod inode;
+mod moving;
 mod xattr;
 
 use std::collections::HashMap;
@@ -38,8 +39,6 @@ use crate::image_path::ImagePath;
 
 /// The root directory's inode.
 const ROOT: u32 = 2;
-/// Deepest folder that is moved piece by piece.
-const DEPTH: usize = 256;
 /// Folders whose inode is remembered.
 const KNOWN_FOLDERS: usize = 4096;
 
@@ -264,38 +263,6 @@ impl Ext4 {
             }
         }
         self.driver.write_inode_raw(number, raw)
-    }
-
-    /// Moves a folder by making it anew and moving what it holds.
-    fn move_folder(&mut self, from: &ImagePath, to: &ImagePath, depth: usize) -> Result<()> {
-        let doing = format!("move the folder {from} to {to}");
-        if depth > DEPTH {
-            return Err(refuse(Problem::NotSupported, doing, "it is too deep"));
-        }
-        let Some(source) = self.metadata(from)? else {
-            return Err(refuse(Problem::NotFound, doing, "it does not exist"));
-        };
-        match self.metadata(to)?.map(|found| found.kind) {
-            None => {}
-            Some(Kind::Directory) => self.remove_directory(to)?,
-            Some(_) => {
-                return Err(refuse(
-                    Problem::NotADirectory,
-                    doing,
-                    format!("{to} is no folder"),
-                ));
-            }
-        }
-        self.create_directory(to, &source.attributes)?;
-        for entry in self.read_directory(from)? {
-            let (old, new) = (from.join(&entry.name)?, to.join(&entry.name)?);
-            if entry.kind == Kind::Directory {
-                self.move_folder(&old, &new, depth + 1)?;
-            } else {
-                self.rename(&old, &new)?;
-            }
-        }
-        self.remove_directory(from)
     }
 
     /// Takes a name that could not be finished back, so that a refused call
