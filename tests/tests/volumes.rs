@@ -114,11 +114,14 @@ fn check_ext4(image: &Path) {
     must("e2fsck", &["-fn"], image);
 }
 
-fn sequences_wanted() -> u64 {
-    std::env::var("NODEKILN_SEQUENCES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(500)
+/// The seeds to try: `NODEKILN_SEQUENCES` of them, or the one that
+/// `NODEKILN_SEED` names, to look at a failure again.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("NODEKILN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("NODEKILN_SEQUENCES").unwrap_or(500),
+    }
 }
 
 #[test]
@@ -132,14 +135,14 @@ fn random_sequences_on_ext4_equal_the_kernel() {
             base
         })
         .collect();
-    let next = AtomicU64::new(0);
+    let next = AtomicU64::new(seeds().start);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= sequences_wanted() {
+                    if seed >= seeds().end {
                         break;
                     }
                     let kind = (seed % EXT4.len() as u64) as usize;
