@@ -186,9 +186,10 @@ DHCP=yes
 /// Whether a file of the package tree is a trace of its making: an identity of
 /// one machine, a log, a cache, or what differs between two runs.
 pub(super) fn is_leftover(path: &str) -> bool {
-    const FILES: [&str; 16] = [
+    const FILES: [&str; 17] = [
         "/etc/.pwd.lock",
         "/etc/apt/apt.conf.d/99mmdebstrap",
+        "/etc/dpkg/dpkg.cfg.d/99mmdebstrap",
         "/etc/group-",
         "/etc/gshadow-",
         "/etc/machine-id",

@@ -155,6 +155,8 @@ fn make_tree(
         .arg(format!("--architectures={}", platform.debian))
         .arg("--aptopt=Acquire::Languages \"none\"")
         .arg("--aptopt=Acquire::Retries \"3\"")
+        // A tree that is thrown away need not reach the device.
+        .arg("--dpkgopt=force-unsafe-io")
         .arg("--skip=output/dev")
         .arg(format!("--include={}", names.join(",")));
     for option in apt_proxies() {
