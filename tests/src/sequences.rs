@@ -44,10 +44,19 @@ pub enum Abilities {
 /// The operations of `seed`.
 pub fn sequence(seed: u64, steps: usize, abilities: Abilities) -> Vec<Operation> {
     let mut numbers = Numbers::new(seed);
-    (0..steps)
-        .map(|_| operation(&mut numbers, abilities))
-        .collect()
+    let mut operations: Vec<Operation> = FOLDERS
+        .iter()
+        .map(|name| {
+            let path = ImagePath::root().join(name).expect("sound");
+            Operation::Folder(path, attributes(&mut numbers, false, false))
+        })
+        .collect();
+    operations.extend((0..steps).map(|_| operation(&mut numbers, abilities)));
+    operations
 }
+
+/// Folders that are there from the start, until an operation takes them.
+const FOLDERS: &[&str] = &["old", "bin", "conf.d", "lib"];
 
 fn operation(numbers: &mut Numbers, abilities: Abilities) -> Operation {
     let linux = abilities == Abilities::Linux;
@@ -74,9 +83,6 @@ fn operation(numbers: &mut Numbers, abilities: Abilities) -> Operation {
 fn path(numbers: &mut Numbers, abilities: Abilities) -> ImagePath {
     const NAMES: &[&[u8]] = &[
         b"a",
-        b"bin",
-        b"conf.d",
-        b"lib",
         b"x1",
         b"x2",
         b"x3",
@@ -84,21 +90,22 @@ fn path(numbers: &mut Numbers, abilities: Abilities) -> ImagePath {
         b"a longer name of a file",
         b"z",
     ];
+    // Most names in the middle are folders that `sequence` makes first.
     let mut path = ImagePath::root();
-    if numbers.below(3) == 0 {
-        path = path.join("old").expect("sound");
-    }
-    let depth = 1 + numbers.below(3);
-    for _ in 0..depth {
-        let name = match numbers.below(24) {
-            0 if abilities == Abilities::Linux => b"\xff\xfe not utf-8".to_vec(),
-            1 => vec![b'n'; 200],
-            2..8 => format!("entry-{:03}", numbers.below(300)).into_bytes(),
-            _ => NAMES[numbers.below(NAMES.len() as u64) as usize].to_vec(),
-        };
+    for _ in 0..[0, 0, 1, 1, 2][numbers.below(5) as usize] {
+        let name = FOLDERS[numbers.below(FOLDERS.len() as u64) as usize];
         path = path.join(name).expect("sound");
     }
-    path
+    let name = match numbers.below(24) {
+        0 if abilities == Abilities::Linux => b"\xff\xfe not utf-8".to_vec(),
+        1 => vec![b'n'; 200],
+        2..8 => format!("entry-{:03}", numbers.below(300)).into_bytes(),
+        8..12 => FOLDERS[numbers.below(FOLDERS.len() as u64) as usize]
+            .as_bytes()
+            .to_vec(),
+        _ => NAMES[numbers.below(NAMES.len() as u64) as usize].to_vec(),
+    };
+    path.join(name).expect("sound")
 }
 
 fn size(numbers: &mut Numbers) -> usize {

@@ -58,7 +58,7 @@ pub fn open(
     let doing = "open the file system";
     match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
         Some(FileSystem::Ext4) => Ok(Box::new(Ext4::open(storage, access, epoch)?)),
-        Some(FileSystem::Fat) => Err(refuse(Problem::NotSupported, doing, "FAT comes next")),
+        Some(FileSystem::Fat) => Ok(Box::new(fat::Fat::open(storage, access, epoch)?)),
         Some(FileSystem::Xfs) => Err(refuse(
             Problem::NotSupported,
             doing,

@@ -27,6 +27,7 @@ const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
+const RO_COMPAT_BIGALLOC: u32 = 0x200;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 const RO_COMPAT_ORPHAN_PRESENT: u32 = 0x10000;
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
@@ -67,7 +68,7 @@ const RO_COMPAT: &[(u32, &str, bool)] = &[
     (0x40, "extra_isize", true),
     (0x80, "has_snapshot", false),
     (0x100, "quota", false),
-    (0x200, "bigalloc", false),
+    (RO_COMPAT_BIGALLOC, "bigalloc", false),
     (RO_COMPAT_METADATA_CSUM, "metadata_csum", true),
     (0x800, "replica", false),
     (0x1000, "read-only", false),
@@ -127,8 +128,7 @@ pub fn recognise(raw: &[u8]) -> bool {
 /// [`Problem::Damaged`] for contradictions and recorded errors,
 /// [`Problem::NotSupported`] for features.
 pub fn judge(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
-    let superblock = parse(raw, partition)?;
-    superblock.judge_features(access)?;
+    let superblock = parse(raw, partition, access)?;
     if access == Access::Write {
         superblock.judge_state()?;
     }
@@ -159,7 +159,7 @@ fn damaged(text: impl Into<String>) -> Error {
     refuse(Problem::Damaged, DOING, text)
 }
 
-fn parse(raw: &[u8], partition: u64) -> Result<Superblock> {
+fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
     if !recognise(raw) {
         return Err(damaged("there is no ext4 superblock"));
     }
@@ -171,6 +171,8 @@ fn parse(raw: &[u8], partition: u64) -> Result<Superblock> {
     {
         return Err(damaged("the checksum of the superblock is wrong"));
     }
+    // First: an unknown feature may give every other number another meaning.
+    judge_features(incompat, ro_compat, access)?;
     let log_block_size = u32_at(raw, 0x18);
     if log_block_size > 6 {
         return Err(damaged(format!(
@@ -216,8 +218,14 @@ fn parse(raw: &[u8], partition: u64) -> Result<Superblock> {
     let groups = blocks
         .saturating_sub(u64::from(first_data_block))
         .div_ceil(u64::from(blocks_per_group.max(1)));
+    // One bitmap block a group: a bit is a block or, with bigalloc, a cluster.
+    let clusters = u32_at(raw, 0x1C).saturating_sub(log_block_size).min(12);
+    let most_blocks = match ro_compat & RO_COMPAT_BIGALLOC {
+        0 => block_size * 8,
+        _ => (block_size * 8).saturating_mul(1 << clusters),
+    };
     let sound = revision <= 1
-        && (MIN_BLOCKS_PER_GROUP..=block_size * 8).contains(&blocks_per_group)
+        && (MIN_BLOCKS_PER_GROUP..=most_blocks).contains(&blocks_per_group)
         && (1..=block_size * 8).contains(&inodes_per_group)
         && inode_size.is_power_of_two()
         && (128..=block_size).contains(&u32::from(inode_size))
@@ -250,46 +258,46 @@ fn parse(raw: &[u8], partition: u64) -> Result<Superblock> {
     })
 }
 
-impl Superblock {
-    fn judge_features(&self, access: Access) -> Result<()> {
-        let writing = access == Access::Write;
-        let mut refused = Vec::new();
-        for bit in (0..32).map(|shift| 1u32 << shift) {
-            if self.incompat & bit != 0 {
-                match INCOMPAT.iter().find(|feature| feature.0 == bit) {
-                    Some((_, name, readable, writable)) => {
-                        if !(if writing { *writable } else { *readable }) {
-                            refused.push((*name).to_owned());
-                        }
+fn judge_features(incompat: u32, ro_compat: u32, access: Access) -> Result<()> {
+    let writing = access == Access::Write;
+    let mut refused = Vec::new();
+    for bit in (0..32).map(|shift| 1u32 << shift) {
+        if incompat & bit != 0 {
+            match INCOMPAT.iter().find(|feature| feature.0 == bit) {
+                Some((_, name, readable, writable)) => {
+                    if !(if writing { *writable } else { *readable }) {
+                        refused.push((*name).to_owned());
                     }
-                    None => refused.push(format!("incompatible feature {bit:#x}")),
                 }
-            }
-            if writing && self.ro_compat & bit != 0 && bit != RO_COMPAT_ORPHAN_PRESENT {
-                match RO_COMPAT.iter().find(|feature| feature.0 == bit) {
-                    Some((_, _, true)) => {}
-                    Some((_, name, false)) => refused.push((*name).to_owned()),
-                    None => refused.push(format!("read-only compatible feature {bit:#x}")),
-                }
+                None => refused.push(format!("incompatible feature {bit:#x}")),
             }
         }
-        if self.incompat & INCOMPAT_EXTENTS == 0 {
-            refused.push("no extents (ext2 or ext3)".to_owned());
+        if writing && ro_compat & bit != 0 && bit != RO_COMPAT_ORPHAN_PRESENT {
+            match RO_COMPAT.iter().find(|feature| feature.0 == bit) {
+                Some((_, _, true)) => {}
+                Some((_, name, false)) => refused.push((*name).to_owned()),
+                None => refused.push(format!("read-only compatible feature {bit:#x}")),
+            }
         }
-        if refused.is_empty() {
-            return Ok(());
-        }
-        Err(refuse(
-            Problem::NotSupported,
-            DOING,
-            format!(
-                "it has features that nodekiln does not support: {}",
-                refused.join(", ")
-            ),
-        )
-        .hint("use another base, or edit it through the kernel with: --engine mount"))
     }
+    if incompat & INCOMPAT_EXTENTS == 0 {
+        refused.push("no extents (ext2 or ext3)".to_owned());
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(refuse(
+        Problem::NotSupported,
+        DOING,
+        format!(
+            "it has features that nodekiln does not support: {}",
+            refused.join(", ")
+        ),
+    )
+    .hint("use another base, or edit it through the kernel with: --engine mount"))
+}
 
+impl Superblock {
     fn judge_state(&self) -> Result<()> {
         let cleaning = "check a copy of the partition, and put it back: \
             dd it to a file, e2fsck -fy FILE, dd it back";
@@ -437,5 +445,18 @@ mod tests {
             let _ = judge(&raw, 4096 * 1024, Access::Write);
             let _ = judge(&raw, 4096 * 1024, Access::Read);
         }
+    }
+
+    #[test]
+    fn judges_the_seeds_of_the_fuzz_target() {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/ext4_gate");
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("the seed is there");
+        judge(&read("mkfs"), 16 << 20, Access::Write).expect("what mkfs makes is sound");
+        let text = format!(
+            "{:?}",
+            judge(&read("features"), 16 << 20, Access::Write).expect_err("refused")
+        );
+        assert!(text.contains("bigalloc"), "{text}");
     }
 }

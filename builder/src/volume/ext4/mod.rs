@@ -38,6 +38,8 @@ use crate::image_path::ImagePath;
 
 /// The root directory's inode.
 const ROOT: u32 = 2;
+/// Deepest folder that is moved piece by piece.
+const DEPTH: usize = 256;
 /// Folders whose inode is remembered.
 const KNOWN_FOLDERS: usize = 4096;
 
@@ -268,6 +270,38 @@ impl Ext4 {
         self.driver.write_inode_raw(number, raw)
     }
 
+    /// Moves a folder by making it anew and moving what it holds.
+    fn move_folder(&mut self, from: &ImagePath, to: &ImagePath, depth: usize) -> Result<()> {
+        let doing = format!("move the folder {from} to {to}");
+        if depth > DEPTH {
+            return Err(refuse(Problem::NotSupported, doing, "it is too deep"));
+        }
+        let Some(source) = self.metadata(from)? else {
+            return Err(refuse(Problem::NotFound, doing, "it does not exist"));
+        };
+        match self.metadata(to)?.map(|found| found.kind) {
+            None => {}
+            Some(Kind::Directory) => self.remove_directory(to)?,
+            Some(_) => {
+                return Err(refuse(
+                    Problem::NotADirectory,
+                    doing,
+                    format!("{to} is no folder"),
+                ));
+            }
+        }
+        self.create_directory(to, &source.attributes)?;
+        for entry in self.read_directory(from)? {
+            let (old, new) = (from.join(&entry.name)?, to.join(&entry.name)?);
+            if entry.kind == Kind::Directory {
+                self.move_folder(&old, &new, depth + 1)?;
+            } else {
+                self.rename(&old, &new)?;
+            }
+        }
+        self.remove_directory(from)
+    }
+
     /// Takes a name that could not be finished back, so that a refused call
     /// leaves nothing half-made.
     fn undo<T>(&mut self, parent: u32, name: &[u8], done: Result<T>) -> Result<T> {
@@ -482,6 +516,13 @@ impl Volume for Ext4 {
     fn create_hard_link(&mut self, existing: &ImagePath, path: &ImagePath) -> Result<()> {
         let doing = format!("link {path} to {existing}");
         let number = self.existing(existing, &doing)?;
+        if self.inode(number, &doing)?.0.is_dir() {
+            return Err(refuse(
+                Problem::IsADirectory,
+                doing,
+                "folders have one name",
+            ));
+        }
         let (parent, name) = self.absent(path, &doing)?;
         self.driver
             .apply_link_at(number, parent, &name)
@@ -535,9 +576,18 @@ impl Volume for Ext4 {
         };
         self.folders
             .retain(|known, _| !known.starts_with(from) && !known.starts_with(to));
-        self.driver
+        match self
+            .driver
             .apply_rename_at(source.0, source.1, target.0, target.1, true)
-            .map_err(|error| translate(&doing, error))
+        {
+            Ok(()) => Ok(()),
+            // On its way up from the target the driver does not find `..` in an
+            // indexed folder with checksums, and then moves no folder.
+            Err(Ext4Error::NotFound) if self.find(from, &doing)?.is_some() => {
+                self.move_folder(from, to, 0)
+            }
+            Err(error) => Err(translate(&doing, error)),
+        }
     }
 
     fn finish(self: Box<Self>) -> Result<()> {

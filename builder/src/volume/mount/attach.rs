@@ -2,10 +2,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::task::Task;
 use crate::volume::{Access, FileSystem};
+
+/// How long a mount may stay busy.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A loop device and a mount; both are taken down when it is dropped.
 #[derive(Debug)]
@@ -86,11 +90,23 @@ impl Attached {
         self.take_down()
     }
 
+    /// Unmounts. A child that another thread has just started holds our
+    /// descriptors until it runs its program, so "busy" gets some more tries.
+    fn unmount(&self) -> Result<()> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            let unmounted = Task::new("umount").arg("--").arg(self.folder()).output();
+            if unmounted.is_ok() || Instant::now() > deadline {
+                return unmounted.map(drop);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn take_down(&mut self) -> Result<()> {
         let mut result = Ok(());
         if std::mem::take(&mut self.mounted) {
-            let unmount = Task::new("umount").arg("--").arg(self.folder()).output();
-            if let Err(error) = unmount {
+            if let Err(error) = self.unmount() {
                 result = Err(error.context("unmount the image"));
                 // Whatever holds it, it must not stay in this machine's tree.
                 Task::new("umount")
