@@ -7,6 +7,7 @@
 mod bits;
 pub mod cow;
 pub mod gpt;
+pub mod memory;
 mod open;
 pub mod qcow2;
 pub mod raw;

@@ -10,6 +10,7 @@ mod mbr;
 mod table;
 mod write;
 
+use std::fmt;
 use std::ops::Range;
 
 pub use guid::Guid;
@@ -86,7 +87,7 @@ impl Partition {
 }
 
 /// A partition table.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Gpt {
     header: Header,
     /// The entries as they stand on disk.
@@ -97,6 +98,18 @@ pub struct Gpt {
     /// Where the copies lay when the table was read, in sectors: the places to
     /// wipe when they move.
     found: Vec<Range<u64>>,
+}
+
+impl fmt::Debug for Gpt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The bytes of the entries would fill pages.
+        formatter
+            .debug_struct("Gpt")
+            .field("header", &self.header)
+            .field("partitions", &self.partitions)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Gpt {

@@ -49,9 +49,21 @@ fn wrong<T>(problem: impl Into<String>) -> Result<T, ReadError> {
 }
 
 /// A header, as the bytes of its sector: what is not known here stays as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Header {
     sector: Vec<u8>,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Header")
+            .field("my_lba", &self.my_lba())
+            .field("first_usable", &self.first_usable())
+            .field("last_usable", &self.last_usable())
+            .field("disk_guid", &self.disk_guid())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Header {
@@ -211,7 +223,7 @@ impl Header {
 }
 
 /// A header and its entries, whose checksums are right.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Table {
     pub(super) header: Header,
     pub(super) entries: Vec<u8>,
