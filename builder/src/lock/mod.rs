@@ -1,15 +1,25 @@
 //! The lock: every input of a build with what pins it.
 //!
 //! `nodekiln.lock` lies beside the profile. No build reads anything that is not
-//! in it.
+//! in it. [`resolve()`] makes the pins of a profile, through [`Sources`];
+//! [`Lock`](model::Lock) reads and writes the file.
 
+mod checksum_file;
+mod file;
+mod inputs;
 pub mod model;
+mod resolve;
 mod sources;
+mod upgrade;
 
+pub use checksum_file::checksum_in;
+pub use inputs::{base_inputs_digest, inputs_digest, is_current};
+pub use resolve::resolve;
 pub use sources::{
     Bootstrapped, MemberSelection, OTHERS_LIMIT, Sources, Stored, StoredMember, Unpacked,
     VerifiedList,
 };
+pub use upgrade::{Input, Upgrade};
 
 /// The file name at the end of a URL, without query and fragment.
 pub fn file_name_of_url(url: &str) -> &str {

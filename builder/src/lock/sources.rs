@@ -87,7 +87,8 @@ pub struct Bootstrapped {
 
 /// Brings inputs into the store. Every method is blocking, reports progress and
 /// stops on request by means of its own, and leaves nothing half-written in the
-/// store.
+/// store. Local paths are as the profile and the lock write them: relative to
+/// their folder, which the implementation knows.
 pub trait Sources {
     /// Downloads `url` (https) into the store.
     ///

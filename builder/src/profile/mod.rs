@@ -104,14 +104,14 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<Loaded> {
     let mut bytes = Vec::new();
     std::fs::File::open(file)
         .and_then(|opened| opened.take(SIZE_LIMIT as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            let absent = error.kind() == std::io::ErrorKind::NotFound;
-            let error = Error::io(doing(), error);
-            if absent {
-                error.hint("`nodekiln init` writes a profile to begin with")
-            } else {
-                error
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::io(doing(), error).hint("`nodekiln init` writes a profile to begin with")
             }
+            std::io::ErrorKind::IsADirectory => Error::input(doing())
+                .caused_by(error)
+                .hint("name the profile in the folder, such as FOLDER/profile.yaml"),
+            _ => Error::io(doing(), error),
         })?;
     if bytes.len() > SIZE_LIMIT {
         return Err(tree::too_long(&name));
@@ -340,5 +340,7 @@ fn variables(tree: &Node) -> BTreeMap<String, String> {
     }
 }
 
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod tests;

@@ -35,9 +35,11 @@ pub struct Metadata {
     /// letters, digits, `.` and `-`.
     pub name: String,
     /// Values for templates: `{{ NAME }}` in any string of `spec`, and in
-    /// overlay files that end in `.tmpl`.
+    /// overlay files that end in `.tmpl`. `--set NAME=VALUE` replaces one; one
+    /// without a value must be set. Where a template gives nothing, the key
+    /// counts as absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, schema::Text>")]
+    #[schemars(with = "BTreeMap<String, schema::Variable>")]
     pub variables: BTreeMap<String, String>,
 }
 

@@ -20,19 +20,14 @@ const TEMPLATE: &str = r"\{[{%#]";
 /// The JSON schema (draft 2020-12) for editors and other tools.
 pub fn schema() -> Value {
     let mut schema = plain();
-    let metadata = schema
-        .get_mut("$defs")
-        .and_then(Value::as_object_mut)
-        .map(|definitions| {
-            for (name, definition) in definitions.iter_mut() {
-                // Templates are for `spec` alone.
-                if name != "Metadata" && name != "Text" {
-                    let nameable = definition.get("oneOf").or(definition.get("enum")).is_some();
-                    admit_templates(definition, nameable);
-                }
-            }
-        });
-    debug_assert!(metadata.is_some(), "the model has definitions");
+    let definitions = schema.get_mut("$defs").and_then(Value::as_object_mut);
+    for (name, definition) in definitions.into_iter().flatten() {
+        // Templates are for `spec` alone.
+        if !matches!(name.as_str(), "Metadata" | "Text" | "Variable") {
+            let is_choice = definition.get("oneOf").or(definition.get("enum")).is_some();
+            admit_templates(definition, is_choice);
+        }
+    }
     if let Some(root) = schema.as_object_mut() {
         root.insert("$id".to_owned(), json!(SCHEMA_ID));
         root.insert("title".to_owned(), json!("nodekiln image profile"));
@@ -120,6 +115,20 @@ impl JsonSchema for Text {
     }
 }
 
+/// A [`Text`], or nothing when the command line is to give it.
+#[derive(Debug)]
+pub struct Variable;
+
+impl JsonSchema for Variable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Variable".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean", "null"] })
+    }
+}
+
 /// `amd64` and `aarch64` are read too; serde's aliases do not reach the schema by
 /// themselves.
 pub(super) fn add_architecture_aliases(schema: &mut Schema) {
@@ -131,5 +140,130 @@ pub(super) fn add_architecture_aliases(schema: &mut Schema) {
                 "const": alias,
             }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Overrides, parse};
+
+    fn validator() -> jsonschema::Validator {
+        jsonschema::validator_for(&schema()).expect("a valid schema")
+    }
+
+    fn json(text: &str) -> Value {
+        serde_yaml::from_str(text).expect("YAML")
+    }
+
+    fn shipped() -> Vec<(String, String)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("profiles")
+            .map(|entry| entry.expect("entry").path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+            .collect();
+        files.sort();
+        assert!(files.len() >= 2);
+        files
+            .into_iter()
+            .map(|path| {
+                let text = std::fs::read_to_string(&path).expect("text");
+                (path.display().to_string(), text)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn shipped_profiles_are_valid() {
+        let validator = validator();
+        for (name, text) in shipped() {
+            let problems: Vec<String> = validator
+                .iter_errors(&json(&text))
+                .map(|error| error.to_string())
+                .collect();
+            assert!(problems.is_empty(), "{name}: {problems:?}");
+            let has_variable = text.contains("--set components=");
+            let words = has_variable.then_some("components=/srv/components");
+            let overrides = Overrides::from_words(words).expect("words");
+            parse(&text, &name, &overrides).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+        }
+    }
+
+    #[test]
+    fn the_demo_can_leave_components_out() {
+        let (name, text) = shipped()
+            .into_iter()
+            .find(|(name, _)| name.contains("demo"))
+            .expect("demo");
+        let words = [
+            "components=/c",
+            "awssigninghelper=omit",
+            "ecrcredentialprovider=omit",
+        ];
+        let overrides = Overrides::from_words(words).expect("words");
+        let profile = parse(&text, &name, &overrides).expect("valid");
+        let omitted: Vec<&str> = profile
+            .spec
+            .kubernetes
+            .components
+            .iter()
+            .filter(|(_, source)| source.omit)
+            .map(|(name, _)| crate::catalog::component(*name).label)
+            .collect();
+        assert_eq!(omitted, ["ecr-credential-provider", "aws-signing-helper"]);
+    }
+
+    #[test]
+    fn broken_profiles_are_not() {
+        let validator = validator();
+        let good = "{apiVersion: nodekiln.dev/v1alpha1, kind: ImageProfile, metadata: {name: a}, \
+                    spec: {base: {path: a}, credentialProvider: ssm, kubernetes: {version: 1.34.9, \
+                    components: {runc: {omit: '{{ x }}'}}}, kernel: {sysctl: {a.b: 1}}}}";
+        assert!(validator.is_valid(&json(good)));
+        for (from, to) in [
+            ("v1alpha1", "v1"),
+            ("ImageProfile", "Pod"),
+            ("name: a", "nmae: a"),
+            ("metadata: {name: a}, ", ""),
+            ("{path: a}", "{paht: a}"),
+            ("{path: a}", "{path: 1}"),
+            ("{path: a}", "a"),
+            ("ssm", "smm"),
+            ("runc", "runcc"),
+            ("'{{ x }}'", "'x'"),
+            ("a.b: 1", "a.b: [1]"),
+            ("kernel", "kernal"),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let broken = good.replacen(from, to, 1);
+            assert!(!validator.is_valid(&json(&broken)), "{to}");
+            // The loader agrees, but for numbers: it takes their text.
+            if to != "{path: 1}" {
+                parse(&broken, "p.yaml", &Overrides::default()).expect_err(to);
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_described() {
+        fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) {
+            let Some(object) = schema.as_object() else {
+                return;
+            };
+            let properties = object.get("properties").and_then(Value::as_object);
+            for (name, property) in properties.into_iter().flatten() {
+                if property.get("description").is_none() {
+                    found.push(format!("{path}.{name}"));
+                }
+            }
+            for (name, part) in object {
+                undescribed(&format!("{path}.{name}"), part, found);
+            }
+        }
+        let mut found = Vec::new();
+        undescribed("", &schema(), &mut found);
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(schema()["$id"], SCHEMA_ID);
     }
 }

@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
             if !entries.iter().any(|entry| entry.key == key) {
                 let message = format!("the key '{key}' is missing in {}", self.here());
                 let hint = match properties.get(key).map(|part| self.description(part)) {
-                    Some(text) if !text.is_empty() => format!("add `{key}:` {text}"),
+                    Some(text) if !text.is_empty() => format!("add `{key}:` ({text})"),
                     _ => format!("add `{key}:`"),
                 };
                 self.report(owner, message, hint);
@@ -163,7 +163,9 @@ impl<'a> Walk<'a> {
         );
         let list = choices.join(", ");
         let hint = match nearest(&scalar.text, choices.iter().copied()) {
-            Some(near) if choices.len() > 1 => format!("did you mean '{near}'? choose of: {list}"),
+            Some(near) if choices.len() > 1 => {
+                format!("did you mean '{near}'? choose one of: {list}")
+            }
             _ if choices.len() == 1 => format!("write {list}"),
             _ => format!("choose one of: {list}"),
         };
@@ -173,6 +175,10 @@ impl<'a> Walk<'a> {
 
     fn scalar(&mut self, node: &Node, scalar: &Scalar, schema: &'a Json, owner: Position) -> Json {
         let described = schema;
+        // A template can take a value away.
+        if scalar.kind == Kind::Rendered && scalar.text.is_empty() && allows(described, "null") {
+            return Json::Null;
+        }
         let schema = self.resolve(schema);
         if allows(schema, "string") {
             return Json::String(scalar.text.clone());
@@ -185,10 +191,11 @@ impl<'a> Walk<'a> {
             }
         }
         let number = matches!(scalar.kind, Kind::Number | Kind::Rendered);
-        if allows(schema, "integer") && number {
-            if let Ok(number) = scalar.text.parse::<u32>() {
-                return Json::from(number);
-            }
+        if allows(schema, "integer")
+            && number
+            && let Ok(number) = scalar.text.parse::<u32>()
+        {
+            return Json::from(number);
         }
         self.wrong(node, described, owner)
     }
@@ -222,7 +229,7 @@ impl<'a> Walk<'a> {
         let hint = if about.is_empty() {
             format!("write {expected}")
         } else {
-            format!("write {expected}: {about}")
+            format!("write {expected} ({about})")
         };
         self.report(position, message, hint);
         Json::Null

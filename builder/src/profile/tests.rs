@@ -472,4 +472,6 @@ fn loads_files_within_bounds() {
 
     let error = load(&folder.path().join("absent"), &Overrides::default()).expect_err("absent");
     assert!(error.hint_text().expect("hint").contains("nodekiln init"));
+    let error = load(folder.path(), &Overrides::default()).expect_err("a folder");
+    assert_eq!(error.class(), Class::Input);
 }

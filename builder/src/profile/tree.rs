@@ -462,11 +462,13 @@ mod tests {
     #[test]
     fn refuses_what_could_hurt() {
         let deep = "a: ".to_owned() + &"[".repeat(200) + &"]".repeat(200);
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..10 {
+        let levels = (1..10).map(|level| {
             let alias = format!("*a{}, ", level - 1).repeat(10);
-            bomb += &format!("a{level}: &a{level} [{alias}]\n");
-        }
+            format!("a{level}: &a{level} [{alias}]\n")
+        });
+        let bomb: String = std::iter::once("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned())
+            .chain(levels)
+            .collect();
         for (text, line, word) in [
             ("a: 1\nb: 2\na: 3\n", 3, "twice"),
             ("a: 1\n---\nb: 2\n", 3, "document"),

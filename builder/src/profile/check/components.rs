@@ -22,14 +22,14 @@ pub(super) fn check(profile: &Profile, problems: &mut Problems) {
             hint,
         );
     }
-    if let Some(date) = &kubernetes.eks_build {
-        if !names::is_date(date) {
-            problems.add(
-                &["spec", "kubernetes", "eksBuild"],
-                format!("'{}' is no date of a build", shortened(date)),
-                "write it as YYYY-MM-DD, such as 2026-07-05",
-            );
-        }
+    if let Some(date) = &kubernetes.eks_build
+        && !names::is_date(date)
+    {
+        problems.add(
+            &["spec", "kubernetes", "eksBuild"],
+            format!("'{}' is no date of a build", shortened(date)),
+            "write it as YYYY-MM-DD, such as 2026-07-05",
+        );
     }
     for (name, source) in &kubernetes.components {
         let part = catalog::component(*name);
