@@ -209,10 +209,11 @@ pub(super) fn is_leftover(path: &str) -> bool {
     FILES.contains(&path)
         || FOLDERS.iter().any(|folder| path.starts_with(folder))
         || path.starts_with("/etc/ssh/ssh_host_")
-        || (path.starts_with("/var/cache/apt/") && path.ends_with(".bin"))
+        || path == "/var/cache/apt/pkgcache.bin"
+        || path == "/var/cache/apt/srcpkgcache.bin"
         || (path.starts_with("/var/cache/debconf/") && path.ends_with("-old"))
         || (path.starts_with("/var/lib/dpkg/") && path.ends_with("-old"))
-        || (path.starts_with("/dev/"))
+        || path.starts_with("/dev/")
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use crate::volume::{self, Access, Timestamp, Volume};
 /// Raised whenever the same packages would give another image.
 const FORMAT: u32 = 1;
 /// Time for mmdebstrap: on a slow line, 250 MB take this long.
-const LIMIT: Duration = Duration::from_mins(60);
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Bytes that the work needs beside the store: the tree and its tar.
 const WORK_SPACE: u64 = 3 << 30;
 
