@@ -147,3 +147,6 @@ fn fetch_component(component: &LockedComponent, sources: &StoreSources<'_>) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
