@@ -108,7 +108,7 @@ fn stops_on_request_and_goes_on_later() {
             true
         }
     }
-    let disk = disk(&[1; 65536], 65536);
+    let disk = disk(&vec![1; 65536], 65536);
     let error = disk.materialize(&Stopped).expect_err("stopped");
     assert_eq!(error.class(), Class::Interrupted);
     disk.materialize(&Silent).expect("goes on");

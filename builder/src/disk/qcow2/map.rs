@@ -53,7 +53,7 @@ pub(super) struct Map {
     slices: Recent<u64>,
 }
 
-fn damaged(problem: String) -> io::Error {
+fn damaged(problem: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("the qcow2 image is damaged: {problem}"),
@@ -163,7 +163,7 @@ impl Map {
             return if self.version >= 3 {
                 Ok(Place::Zero)
             } else {
-                Err(damaged("a cluster is marked as zero in version 2".into()))
+                Err(damaged("a cluster is marked as zero in version 2"))
             };
         }
         Ok(match entry & OFFSET {

@@ -125,7 +125,8 @@ fn write_clusters(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let give_full = give_full.clone();
-            scope.spawn(|| pool.run(storage, options, &take_empty, give_full));
+            let (pool, take_empty) = (&pool, &take_empty);
+            scope.spawn(move || pool.run(storage, options, take_empty, &give_full));
         }
         drop(give_full);
         let result = lay_out(&mut layout, &take_full, &give_empty, progress);
@@ -174,9 +175,9 @@ impl Pool<'_> {
         storage: &dyn Storage,
         options: &Options,
         take_empty: &Mutex<mpsc::Receiver<Batch>>,
-        give_full: mpsc::Sender<Result<Batch>>,
+        give_full: &mpsc::Sender<Result<Batch>>,
     ) {
-        let result = self.fill_batches(storage, options, take_empty, &give_full);
+        let result = self.fill_batches(storage, options, take_empty, give_full);
         if let Err(error) = result {
             give_full.send(Err(error)).ok();
         }
