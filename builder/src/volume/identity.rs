@@ -8,7 +8,7 @@ use crate::disk::Storage;
 
 /// Sixteen bytes in the usual form, 8-4-4-4-12 hexadecimal digits.
 pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
-    let digits: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = format!("{:032x}", u128::from_be_bytes(*uuid));
     [0..8, 8..12, 12..16, 16..20, 20..32]
         .map(|range| &digits[range])
         .join("-")

@@ -57,7 +57,7 @@ pub fn open(
 ) -> Result<Box<dyn Volume>> {
     let doing = "open the file system";
     match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
-        Some(FileSystem::Ext4) => Ok(Box::new(Ext4::open(storage, access, epoch)?)),
+        Some(FileSystem::Ext4) => Ok(Box::new(Ext4::open(&storage, access, epoch)?)),
         Some(FileSystem::Fat) => Ok(Box::new(fat::Fat::open(storage, access, epoch)?)),
         Some(FileSystem::Xfs) => Err(refuse(
             Problem::NotSupported,

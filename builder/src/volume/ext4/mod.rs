@@ -11,6 +11,7 @@ mod content;
 mod device;
 pub mod gate;
 mod inode;
+mod moving;
 mod xattr;
 
 use std::collections::HashMap;
@@ -38,8 +39,6 @@ use crate::image_path::ImagePath;
 
 /// The root directory's inode.
 const ROOT: u32 = 2;
-/// Deepest folder that is moved piece by piece.
-const DEPTH: usize = 256;
 /// Folders whose inode is remembered.
 const KNOWN_FOLDERS: usize = 4096;
 
@@ -86,7 +85,7 @@ impl Ext4 {
     ///
     /// # Errors
     /// As [`gate::judge`], and what the driver finds.
-    pub fn open(storage: Arc<dyn Storage>, access: Access, epoch: Timestamp) -> Result<Self> {
+    pub fn open(storage: &Arc<dyn Storage>, access: Access, epoch: Timestamp) -> Result<Self> {
         let doing = "open the ext4 file system";
         let superblock = read_superblock(storage.as_ref(), access)?;
         let device = Arc::new(Device::new(storage.clone(), access == Access::Write));
@@ -114,10 +113,6 @@ impl Ext4 {
             epoch,
             folders: HashMap::new(),
         })
-    }
-
-    fn refusal(&self, doing: &str, error: Ext4Error) -> Error {
-        translate(doing, error)
     }
 
     fn writable(&self, doing: &str) -> Result<()> {
@@ -270,38 +265,6 @@ impl Ext4 {
         self.driver.write_inode_raw(number, raw)
     }
 
-    /// Moves a folder by making it anew and moving what it holds.
-    fn move_folder(&mut self, from: &ImagePath, to: &ImagePath, depth: usize) -> Result<()> {
-        let doing = format!("move the folder {from} to {to}");
-        if depth > DEPTH {
-            return Err(refuse(Problem::NotSupported, doing, "it is too deep"));
-        }
-        let Some(source) = self.metadata(from)? else {
-            return Err(refuse(Problem::NotFound, doing, "it does not exist"));
-        };
-        match self.metadata(to)?.map(|found| found.kind) {
-            None => {}
-            Some(Kind::Directory) => self.remove_directory(to)?,
-            Some(_) => {
-                return Err(refuse(
-                    Problem::NotADirectory,
-                    doing,
-                    format!("{to} is no folder"),
-                ));
-            }
-        }
-        self.create_directory(to, &source.attributes)?;
-        for entry in self.read_directory(from)? {
-            let (old, new) = (from.join(&entry.name)?, to.join(&entry.name)?);
-            if entry.kind == Kind::Directory {
-                self.move_folder(&old, &new, depth + 1)?;
-            } else {
-                self.rename(&old, &new)?;
-            }
-        }
-        self.remove_directory(from)
-    }
-
     /// Takes a name that could not be finished back, so that a refused call
     /// leaves nothing half-made.
     fn undo<T>(&mut self, parent: u32, name: &[u8], done: Result<T>) -> Result<T> {
@@ -331,8 +294,8 @@ fn translate(doing: &str, error: Ext4Error) -> Error {
         Ext4Error::IsADirectory => Problem::IsADirectory,
         Ext4Error::AlreadyExists => Problem::Exists,
         Ext4Error::DirectoryNotEmpty => Problem::NotEmpty,
-        Ext4Error::NoSpaceLeftOnDevice => Problem::NoSpace,
-        Ext4Error::Corrupt(
+        Ext4Error::NoSpaceLeftOnDevice
+        | Ext4Error::Corrupt(
             "no group has a free inode" | "no group has a contiguous free run of this size",
         ) => Problem::NoSpace,
         Ext4Error::ReadOnly
@@ -574,6 +537,13 @@ impl Volume for Ext4 {
         else {
             return Err(refuse(Problem::NotSupported, doing, "the root cannot move"));
         };
+        if from.starts_with(to) && from != to && self.find(from, &doing)?.is_some() {
+            return Err(refuse(
+                Problem::NotEmpty,
+                doing,
+                format!("{to} holds what is moved there"),
+            ));
+        }
         self.folders
             .retain(|known, _| !known.starts_with(from) && !known.starts_with(to));
         match self

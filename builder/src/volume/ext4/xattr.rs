@@ -12,7 +12,7 @@ use fs_ext4::inode::Inode;
 use fs_ext4::xattr as driver;
 
 use super::inode::RawInode;
-use super::{Ext4, acl};
+use super::{Ext4, acl, translate};
 use crate::error::Result;
 use crate::volume::Problem;
 use crate::volume::refusal::refuse;
@@ -36,7 +36,7 @@ impl Ext4 {
         doing: &str,
     ) -> Result<BTreeMap<String, Vec<u8>>> {
         let found = driver::read_all_resolved(&self.driver, inode, raw)
-            .map_err(|error| self.refusal(doing, error))?;
+            .map_err(|error| translate(doing, error))?;
         found
             .into_iter()
             .map(|entry| {
@@ -83,7 +83,7 @@ impl Ext4 {
             match driver::plan_set_in_inode_region(&mut layout.area, name, value) {
                 Ok(_) => continue,
                 Err(Ext4Error::NoSpaceLeftOnDevice) => {}
-                Err(error) => return Err(self.refusal(doing, error)),
+                Err(error) => return Err(translate(doing, error)),
             }
             let block = layout
                 .block
@@ -98,7 +98,7 @@ impl Ext4 {
                             self.superblock.block_size
                         ),
                     ),
-                    error => self.refusal(doing, error),
+                    error => translate(doing, error),
                 },
             )?;
         }
@@ -126,7 +126,7 @@ impl Ext4 {
             self.driver
                 .dev
                 .write_at(number * u64::from(self.superblock.block_size), &block)
-                .map_err(|error| self.refusal(doing, error))?;
+                .map_err(|error| translate(doing, error))?;
             inode.set_attribute_block(number);
             inode.set_sectors(inode.sectors() + sectors);
         }
@@ -149,8 +149,8 @@ impl Ext4 {
             block.ok_or(Ext4Error::Corrupt("an allocation left no extent"))
         })();
         let returned = self.driver.apply_unlink_at(super::ROOT, LENDER).and(Ok(()));
-        let block = taken.map_err(|error| self.refusal(doing, error))?;
-        returned.map_err(|error| self.refusal(doing, error))?;
+        let block = taken.map_err(|error| translate(doing, error))?;
+        returned.map_err(|error| translate(doing, error))?;
         Ok(block)
     }
 
@@ -165,12 +165,12 @@ impl Ext4 {
             self.write_inode(lender, &mut raw)?;
             self.driver.apply_unlink_at(super::ROOT, LENDER)
         })()
-        .map_err(|error| self.refusal(doing, error))
+        .map_err(|error| translate(doing, error))
     }
 
     fn lend(&mut self, doing: &str) -> Result<u32> {
         self.driver
             .apply_create_at(super::ROOT, LENDER, 0)
-            .map_err(|error| self.refusal(doing, error))
+            .map_err(|error| translate(doing, error))
     }
 }

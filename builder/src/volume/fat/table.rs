@@ -199,7 +199,7 @@ fn decode(raw: &[u8], width: Width, number: usize) -> u32 {
         Width::Fat12 => {
             let at = number * 3 / 2;
             let pair = byte(at) | byte(at + 1) << 8;
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 pair & 0xFFF
             } else {
                 pair >> 4
@@ -218,7 +218,7 @@ fn encode(raw: &mut [u8], width: Width, number: usize, entry: u32) {
         Width::Fat12 => {
             let at = number * 3 / 2;
             let entry = entry & 0xFFF;
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 raw[at] = entry as u8;
                 raw[at + 1] = raw[at + 1] & 0xF0 | (entry >> 8) as u8;
             } else {
@@ -227,7 +227,7 @@ fn encode(raw: &mut [u8], width: Width, number: usize, entry: u32) {
             }
         }
         Width::Fat16 => {
-            raw[number * 2..number * 2 + 2].copy_from_slice(&(entry as u16).to_le_bytes())
+            raw[number * 2..number * 2 + 2].copy_from_slice(&(entry as u16).to_le_bytes());
         }
         Width::Fat32 => {
             // The upper four bits are reserved and stay.

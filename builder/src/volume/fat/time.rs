@@ -26,8 +26,8 @@ pub fn stored(time: Timestamp) -> (u16, u16) {
         month_from_march - 9
     };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let date = (year - 1980) << 9 | month << 5 | day;
-    let clock = rest / 3600 << 11 | rest % 3600 / 60 << 5 | rest % 60 / 2;
+    let date = ((year - 1980) << 9) | (month << 5) | day;
+    let clock = ((rest / 3600) << 11) | ((rest % 3600 / 60) << 5) | (rest % 60 / 2);
     (date as u16, clock as u16)
 }
 

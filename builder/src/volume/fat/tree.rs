@@ -312,17 +312,22 @@ impl Fat {
         let mut source = self.find(from, doing)?;
         let mut target = self.find(to, doing)?;
         let entry = source.take_entry(doing)?;
+        if from.starts_with(to) && from != to {
+            return Err(refuse(
+                Problem::NotEmpty,
+                doing,
+                format!("{to} holds what is moved there"),
+            ));
+        }
         if entry.folder {
             self.refuse_own_subtree(&entry, to, doing)?;
         }
         let same_folder = source.folder.first == target.folder.first;
         let same = |other: &Entry| same_folder && other.slots == entry.slots;
         match target.entry.take() {
-            Some(other) if same(&other) => {
-                if entry.name == target.name {
-                    return Ok(());
-                }
-            }
+            Some(other) if same(&other) && entry.name == target.name => return Ok(()),
+            // Only the spelling changes.
+            Some(other) if same(&other) => {}
             Some(other) => {
                 let chain = match (entry.folder, other.folder) {
                     (true, true) => self.empty_folder(&other, doing)?,

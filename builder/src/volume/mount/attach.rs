@@ -105,16 +105,16 @@ impl Attached {
 
     fn take_down(&mut self) -> Result<()> {
         let mut result = Ok(());
-        if std::mem::take(&mut self.mounted) {
-            if let Err(error) = self.unmount() {
-                result = Err(error.context("unmount the image"));
-                // Whatever holds it, it must not stay in this machine's tree.
-                Task::new("umount")
-                    .args(["--lazy", "--"])
-                    .arg(self.folder())
-                    .output()
-                    .ok();
-            }
+        if std::mem::take(&mut self.mounted)
+            && let Err(error) = self.unmount()
+        {
+            result = Err(error.context("unmount the image"));
+            // Whatever holds it, it must not stay in this machine's tree.
+            Task::new("umount")
+                .args(["--lazy", "--"])
+                .arg(self.folder())
+                .output()
+                .ok();
         }
         if let Some(device) = self.device.take() {
             let detached = Task::new("losetup")

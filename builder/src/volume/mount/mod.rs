@@ -6,34 +6,32 @@
 //! no link of the image leads anywhere.
 
 mod attach;
+mod calls;
+mod image;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use self::attach::Attached;
+use self::calls::{failed_write, fill, kind_of, modified_of, times, translate, xattrs};
+use self::image::ReadOnly;
 use super::refusal::refuse;
 use super::{
     Access, Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp,
     Volume,
 };
-use crate::disk::Storage;
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 
 /// Bytes copied at once.
 const PIECE: usize = 1 << 20;
-/// Largest extended attribute, and largest list of them, in bytes
-/// (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
-const XATTR_MAX: usize = 64 << 10;
 
 /// A mounted partition.
 #[derive(Debug)]
@@ -68,7 +66,7 @@ impl Mount {
     /// last write where the file system does not record one.
     ///
     /// # Errors
-    /// [`Class::Environment`] without root, loop devices or the kernel's driver;
+    /// [`crate::Class::Environment`] without root, loop devices or the kernel's driver;
     /// [`Problem::NotSupported`] for what is no file system.
     pub fn open(image: &Path, range: Range<u64>, access: Access, epoch: Timestamp) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
@@ -267,86 +265,6 @@ impl Mount {
             },
         })
     }
-}
-
-fn xattrs(path: &[u8], doing: &str) -> Result<BTreeMap<String, Vec<u8>>> {
-    let failed = |errno| translate(doing, errno);
-    let mut names = vec![0u8; XATTR_MAX];
-    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
-        Ok(length) => length,
-        Err(Errno::NOTSUP) => 0,
-        Err(errno) => return Err(failed(errno)),
-    };
-    let mut found = BTreeMap::new();
-    let mut value = vec![0u8; XATTR_MAX];
-    for name in names[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let name = String::from_utf8_lossy(name).into_owned();
-        let length = rustix::fs::lgetxattr(path, name.as_str(), &mut value[..]).map_err(failed)?;
-        found.insert(name, value[..length].to_vec());
-    }
-    Ok(found)
-}
-
-fn kind_of(found: &Stat) -> Kind {
-    match FileType::from_raw_mode(found.st_mode) {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        _ => Kind::Special,
-    }
-}
-
-#[allow(clippy::unnecessary_cast, clippy::useless_conversion)] // The fields differ by architecture.
-fn modified_of(found: &Stat) -> Timestamp {
-    Timestamp {
-        seconds: found.st_mtime as i64,
-        nanoseconds: found.st_mtime_nsec as u32,
-    }
-}
-
-fn times(modified: Timestamp) -> Timestamps {
-    let time = Timespec {
-        tv_sec: modified.seconds,
-        tv_nsec: modified.nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-fn translate(doing: &str, errno: Errno) -> Error {
-    let problem = match errno {
-        Errno::NOENT => Problem::NotFound,
-        Errno::EXIST => Problem::Exists,
-        Errno::NOTDIR | Errno::LOOP => Problem::NotADirectory,
-        Errno::ISDIR => Problem::IsADirectory,
-        Errno::NOTEMPTY => Problem::NotEmpty,
-        Errno::NOSPC | Errno::DQUOT => Problem::NoSpace,
-        Errno::UCLEAN | Errno::BADMSG => Problem::Damaged,
-        Errno::INVAL
-        | Errno::OPNOTSUPP
-        | Errno::PERM
-        | Errno::ROFS
-        | Errno::MLINK
-        | Errno::NAMETOOLONG
-        | Errno::RANGE
-        | Errno::TOOBIG
-        | Errno::XDEV
-        | Errno::BUSY => Problem::NotSupported,
-        _ => Problem::Io,
-    };
-    refuse(problem, doing, std::io::Error::from(errno).to_string())
-}
-
-fn failed_write(doing: &str, error: &std::io::Error) -> Error {
-    Errno::from_io_error(error).map_or_else(
-        || refuse(Problem::Io, doing, error.to_string()),
-        |errno| translate(doing, errno),
-    )
 }
 
 impl Volume for Mount {
@@ -648,91 +566,5 @@ impl Volume for Mount {
         let Self { root, attached, .. } = *self;
         drop(root);
         attached.detach()
-    }
-}
-
-fn fill(file: OwnedFd, size: u64, content: &mut dyn Read, doing: &str) -> Result<()> {
-    if size > 0 {
-        // All the room at once: too little shows before the first byte.
-        match rustix::fs::fallocate(file.as_fd(), rustix::fs::FallocateFlags::empty(), 0, size) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(translate(doing, errno)),
-        }
-    }
-    let mut file = File::from(file);
-    let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE)).max(1)];
-    let mut left = size;
-    while left > 0 {
-        let piece = buffer.len().min(usize::try_from(left).unwrap_or(PIECE));
-        content.read_exact(&mut buffer[..piece]).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                Error::new(
-                    Class::Dependency,
-                    format!("{doing}: its content is shorter than announced"),
-                )
-            } else {
-                Error::io(format!("{doing}: read its content"), error)
-            }
-        })?;
-        file.write_all(&buffer[..piece])
-            .map_err(|error| failed_write(doing, &error))?;
-        left -= piece as u64;
-    }
-    let more = content
-        .read(&mut [0])
-        .map_err(|error| Error::io(format!("{doing}: read its content"), error))?;
-    if more != 0 {
-        return Err(Error::new(
-            Class::Dependency,
-            format!("{doing}: its content is longer than the {size} bytes announced"),
-        ));
-    }
-    Ok(())
-}
-
-/// The image file as a storage, for a look at it before it is mounted.
-#[derive(Debug)]
-struct ReadOnly {
-    file: File,
-    range: Range<u64>,
-}
-
-impl ReadOnly {
-    fn new(image: &Path, range: Range<u64>) -> Result<Self> {
-        let opened = File::open(image).and_then(|file| Ok((file.metadata()?.len(), file)));
-        let (size, file) =
-            opened.map_err(|error| Error::io(format!("open {}", image.display()), error))?;
-        if range.start >= range.end || range.end > size {
-            return Err(Error::input(format!(
-                "bytes {}..{} do not lie in {}",
-                range.start,
-                range.end,
-                image.display()
-            )));
-        }
-        Ok(Self { file, range })
-    }
-}
-
-impl Storage for ReadOnly {
-    fn size(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        use std::os::unix::fs::FileExt as _;
-        self.file.read_exact_at(buffer, self.range.start + offset)
-    }
-
-    fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::PermissionDenied.into())
-    }
-
-    fn flush(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn next_data(&self, offset: u64) -> std::io::Result<Option<Range<u64>>> {
-        Ok((offset < self.size()).then(|| offset..self.size()))
     }
 }
