@@ -1,6 +1,7 @@
 //! Makes sure that everything that a lock names lies in the store.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::sources::StoreSources;
@@ -93,7 +94,7 @@ fn changes(locked: &BTreeMap<String, String>, made: &BTreeMap<String, String>) -
     let more = changed.len().saturating_sub(SHOWN);
     let mut text = changed[..changed.len().min(SHOWN)].join(", ");
     if more > 0 {
-        text.push_str(&format!(", and {more} more"));
+        write!(text, ", and {more} more").ok();
     }
     text
 }
@@ -148,3 +149,6 @@ fn fetch_component(component: &LockedComponent, sources: &StoreSources<'_>) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

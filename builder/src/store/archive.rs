@@ -310,7 +310,7 @@ fn damaged(error: io::Error) -> Error {
     }
 }
 
-fn refused(problem: String) -> Error {
+fn refused(problem: impl std::fmt::Display) -> Error {
     Error::dependency(format!("read an archive: {problem}"))
 }
 

@@ -91,10 +91,10 @@ impl StoreFile {
         if found == self.digest {
             return Ok(());
         }
-        Err(self.put_aside(format!("its sha256 is {found}, not {}", self.digest)))
+        Err(self.put_aside(&format!("its sha256 is {found}, not {}", self.digest)))
     }
 
-    fn put_aside(&self, problem: String) -> Error {
+    fn put_aside(&self, problem: &str) -> Error {
         let error = Error::dependency(format!(
             "read {} of the store: {problem}",
             self.path.display()
@@ -125,7 +125,7 @@ impl Read for StoreFile {
             .min(buffer.len());
         let count = self.file.read(&mut buffer[..most])?;
         if count == 0 {
-            let error = self.put_aside(format!("it ends {} bytes early", self.left));
+            let error = self.put_aside(&format!("it ends {} bytes early", self.left));
             self.left = 0;
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }

@@ -30,7 +30,7 @@ const SIGNATURES: usize = 16;
 /// Keys of one keyring that are looked at.
 const KEYS: usize = 256;
 /// How far the clocks of signer and verifier may be apart.
-const SKEW: Duration = Duration::from_hours(24);
+const SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 const ARMOUR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 const CLEAR: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
 
@@ -276,7 +276,7 @@ fn user_certification<'a>(user: &'a SignedUser, primary: &PublicKey) -> Option<&
         .iter()
         .filter(|signature| signature.is_certification())
         .filter(own)
-        .max_by_key(|signature| signature.created().map(|time| time.as_secs()))
+        .max_by_key(|signature| signature.created().map(pgp::types::Timestamp::as_secs))
 }
 
 fn subkey_may_sign(subkey: &SignedPublicSubKey, primary: &PublicKey, now: SystemTime) -> Verdict {
@@ -318,7 +318,7 @@ fn newest<'a>(
 ) -> Option<&'a Signature> {
     signatures
         .filter(|signature| is_in_force(signature, now).is_ok())
-        .max_by_key(|signature| signature.created().map(|time| time.as_secs()))
+        .max_by_key(|signature| signature.created().map(pgp::types::Timestamp::as_secs))
 }
 
 fn may_sign(vouching: &Signature) -> bool {
@@ -365,7 +365,7 @@ fn is_in_force(signature: &Signature, now: SystemTime) -> Verdict {
     }
     let lifetime = signature
         .signature_expiration_time()
-        .map_or(0, |time| time.as_secs());
+        .map_or(0, pgp::types::Duration::as_secs);
     if lifetime != 0 && created + seconds(lifetime) < now {
         return Err("it has expired".to_owned());
     }
@@ -375,7 +375,7 @@ fn is_in_force(signature: &Signature, now: SystemTime) -> Verdict {
 fn has_not_expired(created: u32, vouching: &Signature, now: SystemTime) -> Verdict {
     let lifetime = vouching
         .key_expiration_time()
-        .map_or(0, |time| time.as_secs());
+        .map_or(0, pgp::types::Duration::as_secs);
     if lifetime != 0 && at(created) + seconds(lifetime) < now {
         return Err("the key has expired".to_owned());
     }

@@ -60,7 +60,9 @@ fn read_configuration(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut texts = Vec::new();
     for path in paths {
         let name = path.to_string_lossy().into_owned();
-        if !name.ends_with(".list") && !name.ends_with(".sources") {
+        // apt compares case, and passes over every other suffix.
+        let suffix = path.extension().and_then(std::ffi::OsStr::to_str);
+        if !matches!(suffix, Some("list" | "sources")) {
             continue;
         }
         match std::fs::metadata(&path) {
@@ -91,9 +93,7 @@ fn lines(text: &str) -> Vec<Source> {
     text.lines()
         .filter_map(|line| {
             let line = line.split('#').next()?.trim();
-            let rest = line
-                .strip_prefix("deb")?
-                .trim_start_matches(|c| c == ' ' || c == '\t');
+            let rest = line.strip_prefix("deb")?.trim_start_matches([' ', '\t']);
             let (options, rest) = match rest.strip_prefix('[') {
                 Some(bracketed) => bracketed.split_once(']')?,
                 None => ("", rest),

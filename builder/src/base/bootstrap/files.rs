@@ -186,9 +186,10 @@ DHCP=yes
 /// Whether a file of the package tree is a trace of its making: an identity of
 /// one machine, a log, a cache, or what differs between two runs.
 pub(super) fn is_leftover(path: &str) -> bool {
-    const FILES: [&str; 16] = [
+    const FILES: [&str; 17] = [
         "/etc/.pwd.lock",
         "/etc/apt/apt.conf.d/99mmdebstrap",
+        "/etc/dpkg/dpkg.cfg.d/99mmdebstrap",
         "/etc/group-",
         "/etc/gshadow-",
         "/etc/machine-id",
@@ -208,10 +209,11 @@ pub(super) fn is_leftover(path: &str) -> bool {
     FILES.contains(&path)
         || FOLDERS.iter().any(|folder| path.starts_with(folder))
         || path.starts_with("/etc/ssh/ssh_host_")
-        || (path.starts_with("/var/cache/apt/") && path.ends_with(".bin"))
+        || path == "/var/cache/apt/pkgcache.bin"
+        || path == "/var/cache/apt/srcpkgcache.bin"
         || (path.starts_with("/var/cache/debconf/") && path.ends_with("-old"))
         || (path.starts_with("/var/lib/dpkg/") && path.ends_with("-old"))
-        || (path.starts_with("/dev/"))
+        || path.starts_with("/dev/")
 }
 
 #[cfg(test)]

@@ -51,10 +51,8 @@ impl fmt::Display for Uuid {
 
 /// The serial number of a FAT file system, as 8 hexadecimal digits.
 pub(super) fn fat_serial(seed: &Digest) -> String {
-    derived(seed, "fat serial")[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let [a, b, c, d, ..] = derived(seed, "fat serial");
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 fn derived(seed: &Digest, purpose: &str) -> [u8; 32] {

@@ -39,7 +39,7 @@ impl Layout {
     /// [`crate::Class::Input`] when the size is too small or no whole number of
     /// MiB.
     pub(super) fn new(size: u64, seed: Digest) -> Result<Self> {
-        if size < SMALLEST || size % (1 << 20) != 0 {
+        if size < SMALLEST || !size.is_multiple_of(1 << 20) {
             return Err(Error::input(format!(
                 "make a base of {size} bytes: it must be whole MiB, and 2GiB at least"
             ))

@@ -35,12 +35,12 @@ use crate::profile::model::{Architecture, Bootstrap};
 use crate::progress::{Progress, Step};
 use crate::store::{Digest, Store};
 use crate::task::Task;
-use crate::volume::{self, Access, Timestamp};
+use crate::volume::{self, Access, Timestamp, Volume};
 
 /// Raised whenever the same packages would give another image.
 const FORMAT: u32 = 1;
 /// Time for mmdebstrap: on a slow line, 250 MB take this long.
-const LIMIT: Duration = Duration::from_mins(60);
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Bytes that the work needs beside the store: the tree and its tar.
 const WORK_SPACE: u64 = 3 << 30;
 
@@ -155,6 +155,8 @@ fn make_tree(
         .arg(format!("--architectures={}", platform.debian))
         .arg("--aptopt=Acquire::Languages \"none\"")
         .arg("--aptopt=Acquire::Retries \"3\"")
+        // A tree that is thrown away need not reach the device.
+        .arg("--dpkgopt=force-unsafe-io")
         .arg("--skip=output/dev")
         .arg(format!("--include={}", names.join(",")));
     for option in apt_proxies() {
@@ -237,23 +239,22 @@ fn make_image(
         seconds: options.epoch,
         nanoseconds: 0,
     };
-    let slice = Slice::new(disk.clone(), layout.root_range())
-        .doing(|| "find the root partition".to_owned())?;
-    let mut volume = volume::open(Arc::new(slice), Access::Write, epoch)?;
+    let open = |range, what: &str| -> Result<Box<dyn Volume>> {
+        let slice = Slice::new(disk.clone(), range).doing(|| format!("find the {what}"))?;
+        volume::open(Arc::new(slice), Access::Write, epoch)
+            .map_err(|error| error.context(format!("open the new {what}")))
+    };
+    let mut root = open(layout.root_range(), "root file system")?;
     let generated = files::root_files(
         &layout.root_uuid.to_string(),
         kernel,
         &distribution(&kept.release),
     )?;
-    root::fill(
-        &mut *volume,
-        open_tar()?,
-        &generated,
-        options.epoch,
-        progress,
-    )?;
-    volume.finish()?;
-    esp::fill(&path, work, &layout, platform, &kept, options.epoch)?;
+    root::fill(&mut *root, open_tar()?, &generated, options.epoch, progress)?;
+    root.finish()?;
+    let mut esp = open(image::Layout::esp_range(), "EFI system partition")?;
+    esp::fill(&mut *esp, layout.root_uuid, platform, &kept, epoch)?;
+    esp.finish()?;
     progress.check()?;
     let packages = packages::installed(&kept.status, platform);
     let image = store_image(store, &disk, work, progress)?;
