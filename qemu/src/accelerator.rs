@@ -271,7 +271,7 @@ mod tests {
                 _ => argument,
             })
             .collect();
-        let finished = process::run(&emulator, &arguments, Duration::from_mins(1))
+        let finished = process::run(&emulator, &arguments, Duration::from_secs(60))
             .await
             .expect("started")
             .expect("in time");

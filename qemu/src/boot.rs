@@ -144,7 +144,7 @@ impl Default for BootOptions {
             console_log: None,
             keep: false,
             guest_commands: Vec::new(),
-            guest_limit: Duration::from_mins(2),
+            guest_limit: Duration::from_secs(120),
         }
     }
 }

@@ -60,6 +60,11 @@ pub(crate) fn arguments(
         .pair("-device", "virtio-rng-pci");
 
     if let Some(disk) = &files.disk {
+        // A kernel that QEMU loads is the first by itself.
+        let first = match options.direct_kernel {
+            Some(_) => "",
+            None => ",bootindex=0",
+        };
         let block = serde_json::json!({
             "node-name": "disk",
             "driver": "qcow2",
@@ -68,7 +73,7 @@ pub(crate) fn arguments(
             "file": { "driver": "file", "filename": text(disk)?, "cache": { "no-flush": true } },
         });
         line.pair("-blockdev", block.to_string())
-            .pair("-device", "virtio-blk-pci,drive=disk,bootindex=0");
+            .pair("-device", format!("virtio-blk-pci,drive=disk{first}"));
     }
     if let Some(seed) = &files.seed {
         line.pair("-blockdev", raw_file("seed", seed, true)?);
@@ -136,10 +141,8 @@ fn network(line: &mut Line, options: &BootOptions) {
         value += ",restrict=on";
     }
     for forward in forwards {
-        value += &format!(
-            ",hostfwd=tcp:127.0.0.1:{}-:{}",
-            forward.host_port, forward.guest_port
-        );
+        let ports = format!("{}-:{}", forward.host_port, forward.guest_port);
+        value.extend([",hostfwd=tcp:127.0.0.1:", &ports]);
     }
     // No option ROM: firmware must not go on to boot from the network.
     line.pair("-netdev", value)

@@ -82,7 +82,7 @@ impl Console {
         let returned = std::mem::take(&mut self.returned);
         if self.state != State::Text {
             self.sequence += 1;
-            if self.sequence > SEQUENCE_LIMIT || (byte == b'\n' && self.state != State::Escape) {
+            if self.sequence > SEQUENCE_LIMIT || byte == b'\n' {
                 self.state = State::Text;
             }
         }
@@ -104,13 +104,9 @@ impl Console {
                 while self.line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
             }
             (State::Text, b'\t') => self.keep(b' '),
-            (State::Text, 0..0x20 | 0x7f) => {}
-            (State::Text, _) => self.keep(byte),
+            (State::Text, 0x20..=0x7e | 0x80..) => self.keep(byte),
             (State::Escape, b'[') => self.state = State::Control,
             (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => self.state = State::String,
-            // Intermediate bytes: one more follows.
-            (State::Escape, 0x20..=0x2f) => {}
-            (State::Escape, _) => self.state = State::Text,
             (State::Control, b'H' | b'f') => {
                 // Firmware and boot loaders place text by position; what stood
                 // elsewhere on the screen is another line.
@@ -119,11 +115,14 @@ impl Console {
                     return Some(self.end_line());
                 }
             }
-            (State::Control, 0x40..=0x7e) | (State::String, 0x07) => self.state = State::Text,
+            (State::Escape, 0..0x20 | 0x30..)
+            | (State::Control, 0x40..=0x7e)
+            | (State::String, 0x07)
+            | (State::StringEscape, b'\\') => self.state = State::Text,
             (State::String, 0x1b) => self.state = State::StringEscape,
-            (State::StringEscape, b'\\') => self.state = State::Text,
             (State::StringEscape, _) => self.state = State::String,
-            (State::Control | State::String, _) => {}
+            // Other controls in text, and what sequences consist of.
+            (State::Text | State::Escape | State::Control | State::String, _) => {}
         }
         None
     }
@@ -146,6 +145,35 @@ impl Console {
         self.tail.push_back(line.clone());
         line
     }
+}
+
+/// Takes any bytes and fails if what comes out is not clean and bounded: the
+/// entry point of the fuzz target and of the test that replays its corpus.
+#[doc(hidden)]
+pub fn check(bytes: &[u8]) {
+    let mut console = Console::new();
+    let mut whole = Vec::new();
+    console.push(bytes, |line| whole.push(line.to_owned()));
+    whole.push(console.partial());
+    for line in whole.iter().chain(&console.tail()) {
+        assert!(line.len() <= 3 * LINE_LIMIT + CUT.len());
+        assert!(
+            !line
+                .chars()
+                .any(|character| character.is_control() || turns_direction(character))
+        );
+    }
+    assert!(console.tail().len() <= TAIL_LINES);
+    // How the bytes are cut into reads does not matter.
+    let mut console = Console::new();
+    let mut single = Vec::new();
+    for byte in bytes {
+        console.push(std::slice::from_ref(byte), |line| {
+            single.push(line.to_owned())
+        });
+    }
+    single.push(console.partial());
+    assert_eq!(whole, single);
 }
 
 /// Cleans text of any origin: a program's standard error, for one.
@@ -243,6 +271,39 @@ mod tests {
         endless.extend([b'x'; SEQUENCE_LIMIT + 10]);
         endless.extend(b"seen");
         assert!(lines(&endless)[0].ends_with("seen"));
+    }
+
+    #[test]
+    fn the_corpus_of_the_fuzz_target_stays_clean() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/console");
+        let mut seen = 0;
+        // A linear congruential generator (Knuth's constants): any sequence will
+        // do, as long as it is always the same.
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for entry in std::fs::read_dir(folder).expect("a corpus") {
+            let bytes = std::fs::read(entry.expect("read").path()).expect("read");
+            check(&bytes);
+            for _ in 0..300 {
+                let mut changed = bytes.clone();
+                for _ in 0..=random(8) {
+                    let place = random(changed.len());
+                    match random(3) {
+                        0 => changed[place] = random(256) as u8,
+                        1 => changed.insert(place, 0x1b),
+                        _ => changed.truncate(place + 1),
+                    }
+                }
+                check(&changed);
+            }
+            seen += 1;
+        }
+        assert!(seen >= 4);
     }
 
     #[test]

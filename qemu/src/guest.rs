@@ -52,7 +52,7 @@ pub struct GuestOutput {
 /// The user data that makes cloud-init run `commands`.
 pub(crate) fn part(commands: &[GuestCommand], architecture: Architecture) -> Result<Part> {
     let device = architecture.serial_device();
-    let mut script = format!("exec </dev/null >/dev/{device} 2>&1\n");
+    let mut script = vec![format!("exec </dev/null >/dev/{device} 2>&1\n")];
     for GuestCommand { name, script: body } in commands {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
@@ -61,9 +61,7 @@ pub(crate) fn part(commands: &[GuestCommand], architecture: Architecture) -> Res
                 "is not 1 to 64 letters, digits, '-' and '_'",
             ));
         }
-        // The line begins with a line feed, so that what another program left
-        // on the console does not stand in front of it.
-        script += &format!(
+        script.push(format!(
             "out=$(mktemp)\n\
              echo {body} | base64 -d | sh >\"$out\" 2>&1\n\
              code=$?\n\
@@ -71,7 +69,7 @@ pub(crate) fn part(commands: &[GuestCommand], architecture: Architecture) -> Res
              printf '\\n%s\\n' \"{PREFIX}{name}:=$code\"\n\
              rm -f \"$out\"\n",
             body = STANDARD.encode(body),
-        );
+        ));
     }
     // `--no-block`: a command may wait for units that wait for cloud-init.
     // `After` takes effect because first boot is queued or done by then.
@@ -85,7 +83,7 @@ pub(crate) fn part(commands: &[GuestCommand], architecture: Architecture) -> Res
          runcmd:\n  \
            - [systemd-run, --no-block, --unit=nodekiln-test, \
          --property=After=nodekiln-firstboot.service, /bin/sh, /run/nodekiln-test.sh]\n",
-        STANDARD.encode(script)
+        STANDARD.encode(script.concat())
     );
     Part::of_cloud_init(cloud_config)
 }

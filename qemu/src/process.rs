@@ -114,7 +114,7 @@ pub(crate) async fn output(program: &Path, arguments: &[OsString]) -> Result<Vec
         reason,
         stderr: clean_lines(stderr).join("\n"),
     };
-    match run(program, arguments, Duration::from_mins(1)).await? {
+    match run(program, arguments, Duration::from_secs(60)).await? {
         Some(finished) if finished.code == Some(0) => Ok(finished.stdout),
         Some(finished) => {
             let last = clean_lines(&finished.stderr).pop().unwrap_or_default();

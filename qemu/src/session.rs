@@ -311,7 +311,7 @@ impl<'a> Session<'a> {
     }
 
     async fn wake(&mut self, buffer: &mut [u8], due: Option<Instant>) -> Result<Wake> {
-        let far = Instant::now() + Duration::from_hours(1);
+        let far = Instant::now() + Duration::from_secs(3600);
         let silence = self.unread.map(|last| last + PROMPT_SILENCE);
         let wake = tokio::select! {
             // Output first: a guest that says why and powers off at once is

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::machine::Architecture;
 
 /// The crate's HTTP client has no time limit of its own.
-const DOWNLOAD_LIMIT: Duration = Duration::from_mins(2);
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn fetch(cache: &Path, architecture: Architecture) -> Result<Firmware> {
     let folder = cache.join("firmware");

@@ -1,6 +1,6 @@
 //! The directory tree, in its two flavours.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::record::{self, Stamp, directory_record, ucs2};
 use super::{File, SECTOR, Unwritable};
@@ -100,7 +100,7 @@ impl<'a> Tree<'a> {
 
     fn refuse_collisions(&self) -> Result<(), Unwritable> {
         for folder in &self.folders {
-            let mut seen = BTreeMap::new();
+            let mut seen = BTreeSet::new();
             let folders = folder
                 .folders
                 .iter()
@@ -110,7 +110,7 @@ impl<'a> Tree<'a> {
                 // Without the dot of a file without extension, so that a file
                 // and a folder of one name meet.
                 let key = identifier(name, true, Flavour::RockRidge);
-                if seen.insert(key, ()).is_some() {
+                if !seen.insert(key) {
                     return Err(Unwritable::Collision(name.clone()));
                 }
             }

@@ -127,7 +127,7 @@ impl Seed {
         // JSON strings are YAML strings, with nothing left to quote.
         let mut meta_data = format!("instance-id: {}\n", json_string(&self.instance_id));
         if let Some(hostname) = &self.hostname {
-            meta_data += &format!("local-hostname: {}\n", json_string(hostname));
+            meta_data.extend(["local-hostname: ", &json_string(hostname), "\n"]);
         }
         let mut files = vec![
             file("meta-data", meta_data.into_bytes()),

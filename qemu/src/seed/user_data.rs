@@ -1,6 +1,11 @@
 //! User data as MIME multipart (RFC 2046), which cloud-init, nodeadm and
 //! `nodekiln-firstboot` all read.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::error::{Error, Result};
 
 /// Most bytes of user data: what EC2 allows is 16 KiB, but a seed is not bound
@@ -86,6 +91,23 @@ impl Part {
         })
     }
 
+    /// How the body travels. As it is, wherever that works: nodeadm ignores the
+    /// transfer encoding and would take base64 for the NodeConfig itself. But
+    /// cloud-init takes the bytes of such a body for Latin-1, so that its parts
+    /// are encoded when they hold anything but ASCII.
+    fn transfer(&self) -> (&'static str, Cow<'_, str>) {
+        if self.content_type == NODE_CONFIG || self.body.is_ascii() {
+            return ("8bit", Cow::Borrowed(&self.body));
+        }
+        let encoded = STANDARD.encode(&self.body);
+        let lines: Vec<&str> = encoded
+            .as_bytes()
+            .chunks(76)
+            .filter_map(|line| std::str::from_utf8(line).ok())
+            .collect();
+        ("base64", Cow::Owned(lines.join("\n")))
+    }
+
     /// The MIME type.
     pub fn content_type(&self) -> &str {
         self.content_type
@@ -115,30 +137,28 @@ pub(super) fn multipart(parts: &[Part]) -> Result<Vec<u8>> {
     if parts.iter().map(|part| part.body.len()).sum::<usize>() > USER_DATA_LIMIT {
         return Err(too_large());
     }
-    let boundary = (0..)
+    let boundary = (0..=USER_DATA_LIMIT)
         .map(|number| format!("==nodekiln-part-{number}=="))
         .find(|candidate| {
             !parts
                 .iter()
                 .any(|part| part.body.contains(candidate.as_str()))
         })
-        .expect("texts of bounded size cannot hold every number");
-    let mut message =
-        format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n\n");
+        .expect("texts of that size cannot hold every number up to it");
+    let mut message = vec![format!(
+        "Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n\n"
+    )];
     for part in parts {
-        // Bodies stay as they are ("8bit"): nodeadm ignores the transfer
-        // encoding and would take base64 for the text itself.
-        message += &format!(
+        let (encoding, body) = part.transfer();
+        // The line feed in front of a boundary belongs to the boundary.
+        message.push(format!(
             "--{boundary}\nContent-Type: {}; charset=\"utf-8\"\nMIME-Version: 1.0\n\
-             Content-Transfer-Encoding: 8bit\n\n{}",
-            part.content_type, part.body
-        );
-        if !part.body.ends_with('\n') {
-            message.push('\n');
-        }
+             Content-Transfer-Encoding: {encoding}\n\n{body}\n",
+            part.content_type
+        ));
     }
-    message += &format!("--{boundary}--\n");
-    Ok(message.into_bytes())
+    message.push(format!("--{boundary}--\n"));
+    Ok(message.concat().into_bytes())
 }
 
 #[cfg(test)]
