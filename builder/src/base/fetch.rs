@@ -105,9 +105,7 @@ fn fetch_file(file: &LockedFile, sources: &StoreSources<'_>) -> Result<()> {
     }
     match &file.origin {
         Origin::Url(url) => sources.download(url, Some(file.sha256)).map(drop),
-        Origin::Path(path) => sources
-            .local(&sources.of_lock(Path::new(path)), Some(file.sha256))
-            .map(drop),
+        Origin::Path(path) => sources.local(Path::new(path), Some(file.sha256)).map(drop),
         Origin::Bootstrap { .. } => Err(Error::input(
             "a component cannot be bootstrapped: the lock is damaged",
         )),

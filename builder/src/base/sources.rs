@@ -64,8 +64,7 @@ impl<'a> StoreSources<'a> {
         self.store
     }
 
-    /// A path of a lock file, which is relative to the folder that it lies in.
-    pub(super) fn of_lock(&self, path: &Path) -> PathBuf {
+    fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 }
@@ -83,7 +82,8 @@ impl Sources for StoreSources<'_> {
     }
 
     fn local(&self, path: &Path, expected: Option<Digest>) -> Result<Stored> {
-        let added = self.store.add_file(path, expected);
+        let path = self.resolve(path);
+        let added = self.store.add_file(&path, expected);
         // A local file is the user's own: a wrong one is wrong input.
         let (sha256, size) = added.map_err(|error| {
             if error.class() == Class::Dependency {
@@ -109,13 +109,13 @@ impl Sources for StoreSources<'_> {
         keyring: &Path,
         fingerprints: &[String],
     ) -> Result<VerifiedList> {
-        let path = keyring;
+        let path = self.resolve(keyring);
         let doing = || format!("read the keyring {}", path.display());
-        let size = std::fs::metadata(path).doing(doing)?.len();
+        let size = std::fs::metadata(&path).doing(doing)?.len();
         if size > KEYRING_LIMIT {
             return Err(Error::input(format!("{}: it is too large", doing())));
         }
-        let keyring = std::fs::read(path).doing(doing)?;
+        let keyring = std::fs::read(&path).doing(doing)?;
         signature::verify(list, signature, &keyring, fingerprints, SystemTime::now())
     }
 
