@@ -33,7 +33,7 @@ impl Schema {
             What::Manifest => report::manifest_schema(),
             What::Progress => schemars::schema_for!(Event<'static>).to_value(),
             What::NodeConfig => {
-                return Printer::bytes(nodekiln_firstboot::node_config::SCHEMA.as_bytes());
+                return Printer::bytes(nodekiln_firstboot::node_config::JSON_SCHEMA.as_bytes());
             }
         };
         let mut text = serde_json::to_string_pretty(&schema).map_err(|error| {

@@ -28,9 +28,6 @@ pub use model::NodeConfig;
 /// The JSON schema (draft 2020-12) of a NodeConfig, for editors and other tools.
 pub const JSON_SCHEMA: &str = include_str!("../../schema/nodeconfig.schema.json");
 
-/// JSON schema of a NodeConfig, for editors.
-pub const SCHEMA: &str = include_str!("../../schema/nodeconfig.schema.json");
-
 /// Largest text of one NodeConfig, in bytes.
 pub const MAXIMUM_TEXT: usize = 1 << 20;
 
