@@ -79,7 +79,7 @@ impl Milestones {
         let firstboot = |text: &str| format!("nodekiln-firstboot: {text}");
         let mut all = Self::up_to_systemd();
         all.steps.extend([
-            step("network", "network online", 60, &NETWORK).silent(),
+            step("network", "network online", 75, &NETWORK).silent(),
             step(
                 "firstboot",
                 "first boot started",
@@ -126,11 +126,11 @@ impl Milestones {
         Self {
             steps: vec![
                 // The firmware's first word, whatever it is.
-                step("firmware", "firmware started", 15, &[""]),
+                step("firmware", "firmware started", 30, &[""]),
                 step(
                     "loader",
                     "boot loader started",
-                    30,
+                    45,
                     &[
                         "GNU GRUB",
                         "Welcome to GRUB",
@@ -140,11 +140,11 @@ impl Milestones {
                     ],
                 )
                 .silent(),
-                step("kernel", "kernel started", 40, &["Linux version "]),
+                step("kernel", "kernel started", 60, &["Linux version "]),
                 step(
                     "systemd",
                     "systemd started",
-                    60,
+                    75,
                     &["systemd[1]:", "Welcome to *!"],
                 ),
             ],
@@ -504,16 +504,16 @@ mod tests {
     #[test]
     fn every_milestone_has_its_own_deadline() {
         let mut tracker = Tracker::new(Milestones::login().scaled(2.0));
-        assert_eq!(tracker.next_deadline(), Some(at(30)));
-        assert_eq!(tracker.miss(at(29)), None);
+        assert_eq!(tracker.next_deadline(), Some(at(60)));
+        assert_eq!(tracker.miss(at(59)), None);
         tracker.line("BdsDxe: loading", at(29));
         assert_eq!(
             tracker.next_deadline(),
-            Some(at(80)),
+            Some(at(120)),
             "the loader may be silent"
         );
         assert_eq!(
-            tracker.miss(at(80)).map(|step| step.name.clone()),
+            tracker.miss(at(120)).map(|step| step.name.clone()),
             Some("kernel".to_owned())
         );
         assert_eq!(standing(&tracker, "kernel").0, Standing::Missed);
@@ -562,7 +562,7 @@ mod tests {
 
     #[test]
     fn own_milestones_find_their_place() {
-        let all = Milestones::login().and(step("ssh", "SSH", 70, &["sshd"]));
+        let all = Milestones::login().and(step("ssh", "SSH", 80, &["sshd"]));
         let names: Vec<&str> = all.steps.iter().map(|step| &*step.name).collect();
         assert_eq!(
             names,
