@@ -169,7 +169,7 @@ pub fn check(bytes: &[u8]) {
     let mut single = Vec::new();
     for byte in bytes {
         console.push(std::slice::from_ref(byte), |line| {
-            single.push(line.to_owned())
+            single.push(line.to_owned());
         });
     }
     single.push(console.partial());
