@@ -100,7 +100,7 @@ fn hash_content(
     wanted: bool,
 ) -> std::io::Result<Vec<u8>> {
     let mut kept = Vec::new();
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = vec![0; 64 << 10];
     loop {
         let count = content.read(&mut buffer)?;
         if count == 0 {
