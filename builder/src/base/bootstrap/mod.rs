@@ -43,6 +43,9 @@ const FORMAT: u32 = 1;
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Bytes that the work needs beside the store: the tree and its tar.
 const WORK_SPACE: u64 = 3 << 30;
+/// How the folders for the work begin.
+const WORK_PREFIX: &str = "nodekiln-bootstrap-";
+const WORK_LOCK: &str = "lock";
 
 /// The epoch of a base when the user names none: the release day of Debian 12,
 /// 2023-06-10. Whatever is younger takes this time. A clock would make every
@@ -83,7 +86,7 @@ pub fn bootstrap(
         .hint("name an image of that architecture with base.url, or bootstrap on such a machine"));
     }
     let names = packages::wanted(platform, &wish.packages)?;
-    let work = work_folder()?;
+    let work = WorkFolder::create()?;
     progress.begin(Step::Bootstrap, &format!("Debian {}", wish.suite), None);
     let made =
         make_tree(&wish.suite, platform, &names, options.epoch, work.path()).and_then(|tar| {
@@ -103,27 +106,65 @@ fn machine() -> &'static str {
     }
 }
 
-/// A folder for the tree, where temporary files go on this machine.
-fn work_folder() -> Result<tempfile::TempDir> {
-    let parent = std::env::temp_dir();
-    let doing = || format!("make a folder in {}", parent.display());
-    let free = rustix::fs::statvfs(&parent)
-        .map(|found| found.f_bavail.saturating_mul(found.f_frsize))
-        .map_err(std::io::Error::from)
-        .doing(doing)?;
-    if free < WORK_SPACE {
-        return Err(Error::environment(format!(
-            "{}: {} MiB are free, {} MiB are needed",
-            doing(),
-            free >> 20,
-            WORK_SPACE >> 20
-        ))
-        .hint("free some space, or choose another folder with TMPDIR"));
+/// A folder for the tree, where temporary files go on this machine. Its lock
+/// tells later runs whether it still has an owner.
+#[derive(Debug)]
+struct WorkFolder {
+    folder: tempfile::TempDir,
+    _lock: File,
+}
+
+impl WorkFolder {
+    fn create() -> Result<Self> {
+        let parent = std::env::temp_dir();
+        let doing = || format!("make a folder in {}", parent.display());
+        sweep(&parent);
+        let free = rustix::fs::statvfs(&parent)
+            .map(|found| found.f_bavail.saturating_mul(found.f_frsize))
+            .map_err(std::io::Error::from)
+            .doing(doing)?;
+        if free < WORK_SPACE {
+            return Err(Error::environment(format!(
+                "{}: {} MiB are free, {} MiB are needed",
+                doing(),
+                free >> 20,
+                WORK_SPACE >> 20
+            ))
+            .hint("free some space, or choose another folder with TMPDIR"));
+        }
+        let folder = tempfile::Builder::new()
+            .prefix(WORK_PREFIX)
+            .tempdir_in(&parent)
+            .doing(doing)?;
+        let lock = File::create_new(folder.path().join(WORK_LOCK)).doing(doing)?;
+        lock.lock().doing(doing)?;
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
     }
-    tempfile::Builder::new()
-        .prefix("nodekiln-bootstrap-")
-        .tempdir_in(&parent)
-        .doing(doing)
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the folders of runs that were killed. What cannot be removed belongs
+/// to somebody else, or does no harm.
+fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        // A folder without the lock may just have been made by another run.
+        let dead = name.to_string_lossy().starts_with(WORK_PREFIX)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && File::open(entry.path().join(WORK_LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+        if dead {
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
 }
 
 /// Lets mmdebstrap make the tree; gives the path of its tar.
@@ -216,8 +257,8 @@ fn make_image(
         let file = File::open(tar).doing(|| format!("open {}", tar.display()))?;
         Ok(BufReader::with_capacity(1 << 20, file))
     };
-    let seed = seed(open_tar()?, options)?;
-    let kept = root::scan(open_tar()?, platform)?;
+    let (kept, tree) = root::scan(open_tar()?, platform, options.epoch)?;
+    let seed = seed(&tree, options);
     // The newest kernel boots; versions of one package series sort as text.
     let kernel = kept
         .kernels
@@ -262,25 +303,9 @@ fn make_image(
 }
 
 /// What all identifiers are derived from.
-fn seed(mut tar: impl std::io::Read, options: &Options) -> Result<Digest> {
-    let mut hasher = HashWriter(Sha256::new());
-    std::io::copy(&mut tar, &mut hasher).doing(|| "read the package tree".to_owned())?;
-    let parameters = format!("{FORMAT} {} {}", options.size, options.epoch);
-    let bytes = hasher.0.chain_update(parameters).finalize();
-    Ok(Digest::from_bytes(bytes.into()))
-}
-
-struct HashWriter(Sha256);
-
-impl std::io::Write for HashWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+fn seed(tree: &Digest, options: &Options) -> Digest {
+    let parameters = format!("{FORMAT} {tree} {} {}", options.size, options.epoch);
+    Digest::from_bytes(Sha256::digest(parameters).into())
 }
 
 /// Writes the disk as qcow2 and takes that into the store.
@@ -311,6 +336,24 @@ fn distribution(release: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sweeps_only_folders_without_an_owner() {
+        let parent = tempfile::tempdir().expect("temporary folder");
+        let make = |name: &str| {
+            let folder = parent.path().join(name);
+            std::fs::create_dir(&folder).expect("own");
+            File::create(folder.join(WORK_LOCK)).expect("own")
+        };
+        let alive = make("nodekiln-bootstrap-alive");
+        alive.lock().expect("free");
+        drop(make("nodekiln-bootstrap-dead"));
+        drop(make("other"));
+        sweep(parent.path());
+        let exists = |name: &str| parent.path().join(name).exists();
+        assert!(exists("nodekiln-bootstrap-alive") && exists("other"));
+        assert!(!exists("nodekiln-bootstrap-dead"));
+    }
 
     #[test]
     fn names_the_distribution_without_quotes() {

@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
+use sha2::{Digest as _, Sha256};
+
 use super::files::{Generated, is_leftover};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::progress::{Progress, Step};
+use crate::store::Digest;
 use crate::store::tar::{self, Entry, EntryKind, Reader};
 use crate::volume::{Attributes, Problem, Timestamp, Volume, create_parents, problem};
 
 /// Bytes kept of one file that the rest of the work needs.
-const KEPT_LIMIT: u64 = 32 << 20;
+const KEPT_LIMIT: usize = 32 << 20;
+const DPKG_STATUS: &str = "/var/lib/dpkg/status";
+const OS_RELEASE: &str = "/usr/lib/os-release";
 
 /// What of the tree the rest of the work needs.
 #[derive(Debug, Default)]
@@ -30,12 +35,19 @@ pub(super) struct Kept {
     pub(super) kernels: BTreeSet<String>,
 }
 
-/// Reads through the tree and takes out what [`Kept`] names.
+/// Reads through the tree, takes out what [`Kept`] names, and gives the digest of
+/// all that goes into the image: not of the tar, which also holds what differs
+/// from run to run and is left out.
 ///
 /// # Errors
 /// [`crate::Class::Environment`] when the tree lacks one of these.
-pub(super) fn scan(tar: impl Read, platform: super::packages::Platform) -> Result<Kept> {
+pub(super) fn scan(
+    tar: impl Read,
+    platform: super::packages::Platform,
+    epoch: i64,
+) -> Result<(Kept, Digest)> {
     let mut kept = Kept::default();
+    let mut tree = Sha256::new();
     let signed =
         |folder: &str, name: &str| format!("/usr/lib/{folder}/{name}{}.efi.signed", platform.efi);
     let shim = signed("shim", "shim");
@@ -44,26 +56,24 @@ pub(super) fn scan(tar: impl Read, platform: super::packages::Platform) -> Resul
     let mut reader = Reader::new(tar);
     while let Some(entry) = reader.next_entry().map_err(unreadable)? {
         let path = image_path(&entry)?;
-        let Some(path) = path.as_str() else { continue };
-        if let Some(version) = path.strip_prefix("/boot/vmlinuz-") {
+        if is_dropped(&entry, &path) {
+            continue;
+        }
+        tree.update(format!("{path}\0{:?}\0", attributes(&entry, epoch)));
+        tree.update(format!("{:?}\0{}\0", entry.kind, entry.size));
+        tree.update(&entry.link);
+        let text = path.as_str().unwrap_or_default();
+        if let Some(version) = text.strip_prefix("/boot/vmlinuz-") {
             kept.kernels.insert(version.to_owned());
         }
-        let mut whole = || -> Result<Vec<u8>> {
-            let mut content = Vec::new();
-            reader
-                .by_ref()
-                .take(KEPT_LIMIT)
-                .read_to_end(&mut content)
-                .map_err(unreadable)?;
-            Ok(content)
-        };
-        let text = |content: Vec<u8>| String::from_utf8_lossy(&content).into_owned();
-        match path {
-            "/var/lib/dpkg/status" => kept.status = text(whole()?),
-            "/usr/lib/os-release" => kept.release = text(whole()?),
-            _ if path == shim => kept.shim = whole()?,
-            _ if path == key_manager => kept.key_manager = whole()?,
-            _ if path == grub => kept.grub = whole()?,
+        let wanted = [DPKG_STATUS, OS_RELEASE, &shim, &key_manager, &grub].contains(&text);
+        let content = hash_content(&mut reader, &mut tree, wanted).map_err(unreadable)?;
+        match text {
+            DPKG_STATUS => kept.status = String::from_utf8_lossy(&content).into_owned(),
+            OS_RELEASE => kept.release = String::from_utf8_lossy(&content).into_owned(),
+            _ if text == shim => kept.shim = content,
+            _ if text == key_manager => kept.key_manager = content,
+            _ if text == grub => kept.grub = content,
             _ => {}
         }
     }
@@ -80,7 +90,49 @@ pub(super) fn scan(tar: impl Read, platform: super::packages::Platform) -> Resul
             )));
         }
     }
-    Ok(kept)
+    Ok((kept, Digest::from_bytes(tree.finalize().into())))
+}
+
+/// Hashes the content of the present entry; gives it too when it is wanted.
+fn hash_content(
+    content: &mut impl Read,
+    tree: &mut Sha256,
+    wanted: bool,
+) -> std::io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = content.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(kept);
+        }
+        tree.update(&buffer[..count]);
+        if wanted && kept.len() < KEPT_LIMIT {
+            kept.extend_from_slice(&buffer[..count]);
+        }
+    }
+}
+
+/// Whether the entry is a trace of the making of the tree.
+fn is_dropped(entry: &Entry, path: &ImagePath) -> bool {
+    path.as_str().is_some_and(|text| {
+        // Empty folders for logs and caches belong to their packages.
+        let own_folder = entry.kind == EntryKind::Directory && text.starts_with("/var/");
+        is_leftover(text) && !own_folder
+    })
+}
+
+fn attributes(entry: &Entry, epoch: i64) -> Attributes {
+    Attributes {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        modified: Timestamp {
+            seconds: entry.modified.min(epoch),
+            nanoseconds: 0,
+        },
+        xattrs: entry.xattrs.clone(),
+    }
 }
 
 /// Writes the tree and then what is generated. `epoch` is the time of what is
@@ -100,11 +152,7 @@ pub(super) fn fill(
     while let Some(entry) = reader.next_entry().map_err(unreadable)? {
         progress.check()?;
         let path = image_path(&entry)?;
-        let dropped = path.as_str().is_some_and(|text| {
-            let own_folder = entry.kind == EntryKind::Directory && text.starts_with("/var/");
-            is_leftover(text) && !own_folder
-        });
-        if dropped || replaced.contains(&path) {
+        if is_dropped(&entry, &path) || replaced.contains(&path) {
             continue;
         }
         write_entry(volume, &entry, &path, &mut reader, epoch)
@@ -124,16 +172,7 @@ fn write_entry(
     content: &mut dyn Read,
     epoch: i64,
 ) -> Result<()> {
-    let attributes = Attributes {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        modified: Timestamp {
-            seconds: entry.modified.min(epoch),
-            nanoseconds: 0,
-        },
-        xattrs: entry.xattrs.clone(),
-    };
+    let attributes = attributes(entry, epoch);
     match entry.kind {
         EntryKind::Directory if path.is_root() => volume.set_attributes(path, &attributes),
         EntryKind::Directory => volume.create_directory(path, &attributes),
