@@ -395,7 +395,10 @@ fn a_baked_disk_is_sound_and_as_systemctl_would_have_it() {
     run("e2fsck", &["-fn", text(&root)]);
     let esp = folder.path().join("esp.fat");
     let (from, to) = (format!("if={}", text(&baked)), format!("of={}", text(&esp)));
-    run("dd", &[&from, &to, "bs=1M", "skip=1", "count=8", "status=none"]);
+    run(
+        "dd",
+        &[&from, &to, "bs=1M", "skip=1", "count=8", "status=none"],
+    );
     run("fsck.vfat", &["-n", text(&esp)]);
     let tree = folder.path().join("tree");
     fs::create_dir(&tree).expect("creates");
