@@ -17,6 +17,9 @@
 //! Nothing in this library prints, parses arguments or knows of exit codes:
 //! the command in `main.rs` and `cli/` does.
 
+// A library neither panics on what it is given nor prints.
+#![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bake;
 pub mod base;
 pub mod build;

@@ -4,6 +4,9 @@
 //! decoding, checks) and the rendering of every file of a node, both pure. What
 //! touches a running machine stands in `system`, behind small traits.
 
+// A library neither panics on what it is given nor prints.
+#![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 pub mod credentials;
 pub mod datasource;
 pub mod node_config;

@@ -34,6 +34,9 @@
 //! Nothing survives: QEMU ends with the boot, with the process, and with a
 //! `kill -9` of the process; its files have no names while it runs.
 
+// A library neither panics on what it is given nor prints.
+#![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 mod accelerator;
 mod boot;
 mod command;
