@@ -63,7 +63,8 @@ fn collect(folder: &Path, overlay: &str, prefix: &str, text: &mut String) {
         let path = path.canonicalize().expect("what was listed exists");
         writeln!(
             text,
-            "    Shipped {{ overlay: {overlay:?}, path: {inside:?}, executable: {executable}, bytes: include_bytes!({path:?}) }},"
+            "    Shipped {{ overlay: {overlay:?}, path: {inside:?}, executable: {executable}, bytes: include_bytes!({:?}) }},",
+            path.to_str().expect("names of shipped files are UTF-8")
         )
         .expect("writing to a string cannot fail");
     }

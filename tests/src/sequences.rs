@@ -65,11 +65,11 @@ fn operation(numbers: &mut Numbers, abilities: Abilities) -> Operation {
         0..16 => Operation::Folder(path, attributes(numbers, linux, true)),
         16..40 => Operation::Write(
             path,
-            numbers.next(),
+            numbers.draw(),
             size(numbers),
             attributes(numbers, linux, true),
         ),
-        40..46 => Operation::Append(path, numbers.next(), size(numbers)),
+        40..46 => Operation::Append(path, numbers.draw(), size(numbers)),
         46..53 => Operation::Remove(path),
         53..57 => Operation::RemoveFolder(path),
         57..60 => Operation::RemoveTree(path),
@@ -141,10 +141,10 @@ fn attributes(numbers: &mut Numbers, linux: bool, may_be_user: bool) -> Attribut
         }
         if numbers.below(8) == 0 {
             let length = numbers.below(400) as usize;
-            xattrs.insert("trusted.large".to_owned(), bytes(numbers.next(), length));
+            xattrs.insert("trusted.large".to_owned(), bytes(numbers.draw(), length));
         }
         if may_be_user && numbers.below(10) == 0 {
-            let seed = numbers.next();
+            let seed = numbers.draw();
             xattrs.insert("user.note".to_owned(), bytes(seed, (seed % 90) as usize));
         }
     }

@@ -59,7 +59,7 @@ impl Storage for RawFile {
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-        Ok((offset < self.size).then(|| offset..self.size))
+        Ok((offset < self.size).then_some(offset..self.size))
     }
 }
 
@@ -211,7 +211,7 @@ impl Numbers {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -220,7 +220,7 @@ impl Numbers {
 
     /// The next number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 11) % limit
+        (self.draw() >> 11) % limit
     }
 }
 
@@ -229,8 +229,8 @@ pub fn bytes(seed: u64, size: usize) -> Vec<u8> {
     let mut numbers = Numbers::new(seed);
     let mut result = Vec::with_capacity(size + 16);
     while result.len() < size {
-        let number = numbers.next();
-        if number % 4 == 0 {
+        let number = numbers.draw();
+        if number.is_multiple_of(4) {
             result.extend_from_slice(b"0123456789abcdef");
         } else {
             result.extend_from_slice(&number.to_le_bytes());

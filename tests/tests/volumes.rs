@@ -188,7 +188,7 @@ fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
         &seen,
         &expected,
     );
-    if seed % 25 == 0 {
+    if seed.is_multiple_of(25) {
         let again = folder.join(format!("again-{seed}"));
         std::fs::copy(base, &again).expect("copied");
         let mut volume = in_process(&again).expect("opened");

@@ -113,10 +113,7 @@ impl Boot {
             context.printer.result(report, table)?;
         }
         outcome.map(drop).map_err(|error| {
-            let tail = error
-                .report()
-                .map(|report| last_lines(report))
-                .unwrap_or_default();
+            let tail = error.report().map(last_lines).unwrap_or_default();
             let ours = from_qemu(error);
             if tail.is_empty() {
                 ours

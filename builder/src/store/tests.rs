@@ -188,8 +188,8 @@ fn lets_one_at_a_time_work_on_one_thing() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let _lock = store.exclusive("thing", &Silent).expect("locked");
                 use std::sync::atomic::Ordering::SeqCst;
+                let _lock = store.exclusive("thing", &Silent).expect("locked");
                 assert_eq!(running.fetch_add(1, SeqCst), 0);
                 std::thread::yield_now();
                 running.fetch_sub(1, SeqCst);

@@ -81,7 +81,7 @@ fn grows_tables_and_keeps_what_they_hold() {
         run("cmp", &["-n", "446", text(&path), text(&out)]);
         // The old backup would lie inside of the root now.
         let file = File::open(&out).expect("open");
-        let mut old = [1; 33 * 512];
+        let mut old = vec![1; 33 * 512];
         file.read_exact_at(&mut old, 64 * MIB - 33 * 512)
             .expect("read");
         assert!(old.iter().all(|byte| *byte == 0));

@@ -53,6 +53,14 @@ struct Check<'a> {
     findings: Vec<String>,
 }
 
+/// A folder that waits for its check.
+struct Folder {
+    path: String,
+    raw: Vec<u8>,
+    /// Its first cluster and its parent's; none for the root.
+    own: Option<(u32, u32)>,
+}
+
 #[derive(Debug, Clone)]
 enum Root {
     Fixed(std::ops::Range<u64>),
@@ -166,7 +174,11 @@ impl<'a> Check<'a> {
             },
             Width::Fat12 => {
                 let pair = get16(&self.table, at * 3 / 2);
-                match if at % 2 == 0 { pair & 0xFFF } else { pair >> 4 } {
+                match if at.is_multiple_of(2) {
+                    pair & 0xFFF
+                } else {
+                    pair >> 4
+                } {
                     high @ 0xFF7.. => 0x0FFF_F000 | u32::from(high),
                     low => low.into(),
                 }
@@ -198,20 +210,29 @@ impl<'a> Check<'a> {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        let mut waiting: Vec<(String, Vec<u8>, Option<(u32, u32)>)> = Vec::new();
+        let mut waiting: Vec<Folder> = Vec::new();
         match self.root.clone() {
             Root::Fixed(bytes) => {
                 let mut raw = vec![0; (bytes.end - bytes.start) as usize];
                 self.storage.read_at(&mut raw, bytes.start)?;
-                waiting.push(("/".to_owned(), raw, None));
+                waiting.push(Folder {
+                    path: "/".to_owned(),
+                    raw,
+                    own: None,
+                });
             }
             Root::Cluster(first) => {
                 let chain = self.chain(first, "/");
-                waiting.push(("/".to_owned(), self.read_chain(&chain)?, None));
+                let raw = self.read_chain(&chain)?;
+                waiting.push(Folder {
+                    path: "/".to_owned(),
+                    raw,
+                    own: None,
+                });
             }
         }
-        while let Some((path, raw, own)) = waiting.pop() {
-            self.check_folder(&path, &raw, own, &mut waiting)?;
+        while let Some(folder) = waiting.pop() {
+            self.check_folder(&folder, &mut waiting)?;
         }
         let lost = (2..self.clusters as u32 + 2)
             .filter(|cluster| self.next(*cluster) != 0 && !self.claimed[*cluster as usize])
@@ -254,14 +275,9 @@ impl<'a> Check<'a> {
         Ok(raw)
     }
 
-    /// `own` is the folder's first cluster and its parent's; none for the root.
-    fn check_folder(
-        &mut self,
-        path: &str,
-        raw: &[u8],
-        own: Option<(u32, u32)>,
-        waiting: &mut Vec<(String, Vec<u8>, Option<(u32, u32)>)>,
-    ) -> io::Result<()> {
+    fn check_folder(&mut self, folder: &Folder, waiting: &mut Vec<Folder>) -> io::Result<()> {
+        let Folder { path, raw, own } = folder;
+        let own = *own;
         let mut names = std::collections::HashSet::new();
         for (index, entry) in raw.chunks(ENTRY).enumerate() {
             if entry[0] == 0 {
@@ -308,7 +324,11 @@ impl<'a> Check<'a> {
                     (None, _) => 0,
                 };
                 let content = self.read_chain(&chain)?;
-                waiting.push((name, content, Some((first, parent))));
+                waiting.push(Folder {
+                    path: name,
+                    raw: content,
+                    own: Some((first, parent)),
+                });
             } else if first == 0 {
                 if size != 0 {
                     self.find(format!("{name} has a size but no content"));

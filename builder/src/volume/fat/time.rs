@@ -86,7 +86,7 @@ mod tests {
         };
         assert_eq!(
             stored(time),
-            (45 << 9 | 10 << 5 | 9, 8 << 11 | 53 << 5 | 10)
+            ((45 * 16 + 10) * 32 + 9, (8 * 64 + 53) * 32 + 10)
         );
         assert_eq!(stored(Timestamp::default()).0, 1 << 5 | 1);
     }

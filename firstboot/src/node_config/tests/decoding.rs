@@ -93,7 +93,7 @@ fn all_wrappings_give_the_same_text() {
         assert_eq!(config.spec.cluster.cidr, "10.100.0.0/16", "{name}");
         assert_eq!(texts(&bytes).len(), 1, "{name}");
     }
-    assert_eq!(texts(plain), [text.clone()]);
+    assert_eq!(texts(plain), std::slice::from_ref(&text));
     assert_eq!(texts(base64(plain).as_bytes()), [text]);
 }
 

@@ -36,7 +36,7 @@ impl Check<'_> {
         if number == ROOT {
             self.folders.entry(ROOT).or_default().named = ROOT;
         }
-        if node.size() % block_size != 0 || node.size() == 0 {
+        if !node.size().is_multiple_of(block_size) || node.size() == 0 {
             self.find(format!(
                 "the size of folder {number} is no number of blocks"
             ));
@@ -87,7 +87,7 @@ impl Check<'_> {
         let mut position = 0;
         while at < raw.len() {
             let length = entry_length(raw, at);
-            if length < 8 || length % 4 != 0 || at + length > raw.len() {
+            if length < 8 || !length.is_multiple_of(4) || at + length > raw.len() {
                 self.find(format!("block {logical} of folder {number} makes no sense"));
                 return;
             }
