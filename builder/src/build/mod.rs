@@ -72,7 +72,7 @@ pub struct Prepared {
     manifest: Manifest,
     base: BaseImage,
     layout: Layout,
-    verification: Verification,
+    verification: Option<Verification>,
 }
 
 /// What a build gave.
@@ -87,6 +87,17 @@ pub struct Built {
     pub present: bool,
     /// The manifest.
     pub manifest: Manifest,
+}
+
+impl Prepared {
+    /// Waits until the base is known to be what was pinned.
+    ///
+    /// # Errors
+    /// [`crate::Class::Dependency`] when it is not.
+    pub fn verify_base(&mut self) -> Result<()> {
+        let running = self.verification.take();
+        running.map_or(Ok(()), |running| running.finish().map(drop))
+    }
 }
 
 /// Reads the base and computes the plan. The base's hash is computed meanwhile;

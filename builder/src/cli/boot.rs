@@ -108,9 +108,13 @@ impl Boot {
             Ok(report) => Some(report),
             Err(error) => error.report(),
         };
-        if let Some(report) = report {
+        let kept = report.map_or(Ok(()), |report| {
             self.keep_report(report)?;
-            context.printer.result(report, table)?;
+            context.printer.result(report, table)
+        });
+        // Why the boot failed matters more than a report that was not written.
+        if outcome.is_ok() {
+            kept?;
         }
         outcome.map(drop).map_err(|error| {
             let tail = error.report().map(last_lines).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Arguments that several verbs share, and what they open.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -96,17 +97,25 @@ pub fn lock_path(loaded: &Loaded) -> PathBuf {
     loaded.folder.join(lock::model::FILE_NAME)
 }
 
+/// Reads a file that is meant for user data, which has a limit.
+pub fn small_file(path: &Path) -> Result<Vec<u8>> {
+    let doing = || format!("read {}", path.display());
+    let limit = node_config::MAXIMUM_USER_DATA as u64;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|error| Error::io(doing(), error))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::input(format!("{}: it has more than {limit} bytes", doing()))
+            .hint("is this the right file? User data has a few KiB"));
+    }
+    Ok(bytes)
+}
+
 /// Reads a NodeConfig and checks it as first boot will.
 pub fn node_config(path: &Path) -> Result<Vec<u8>> {
     let name = path.display().to_string();
-    let size = std::fs::metadata(path).map_err(|error| Error::io(format!("read {name}"), error))?;
-    if size.len() > node_config::MAXIMUM_USER_DATA as u64 {
-        return Err(
-            Error::input(format!("read {name}: {} bytes are too many", size.len()))
-                .hint("is this the right file? A NodeConfig has a few KiB"),
-        );
-    }
-    let bytes = std::fs::read(path).map_err(|error| Error::io(format!("read {name}"), error))?;
+    let bytes = small_file(path)?;
     let problems = match node_config::load(&bytes) {
         Ok(parsed) => parsed.check(),
         Err(problems) => problems,
@@ -121,8 +130,9 @@ pub fn node_config(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// A problem of a NodeConfig as an error; the source line is only shown where it
-/// cannot hold a secret.
+/// A problem of a NodeConfig as an error. The source line is shown only where it
+/// is known to hold no secret: a problem without a field (bad YAML) may be
+/// anywhere.
 fn located(name: &str, text: &str, problem: node_config::Problem) -> Error {
     let mut error = Error::input(problem.message);
     if let Some(hint) = problem.hint {
@@ -131,8 +141,8 @@ fn located(name: &str, text: &str, problem: node_config::Problem) -> Error {
     if problem.line == 0 {
         return error.context(format!("check {name}"));
     }
-    let secret = problem.field.starts_with("spec.hybrid");
-    let source = text.lines().nth(problem.line - 1).filter(|_| !secret);
+    let harmless = !problem.field.is_empty() && !problem.field.starts_with("spec.hybrid");
+    let source = text.lines().nth(problem.line - 1).filter(|_| harmless);
     error.at(Place {
         file: name.to_owned(),
         line: problem.line,

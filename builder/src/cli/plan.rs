@@ -42,6 +42,7 @@ impl Plan {
             engine: self.baking.engine(),
         };
         let mut prepared = build::prepare(&request, context.reporter.as_ref())?;
+        prepared.verify_base()?;
         let changes = plan::text::changes(&prepared.plan, &mut prepared.image)?;
         let shown = Shown {
             key: prepared.plan.key().to_string(),

@@ -1,6 +1,6 @@
 //! `nodekiln seed`, and the seed that `nodekiln boot` makes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use nodekiln::{Class, Error, Result};
@@ -66,13 +66,13 @@ impl SeedArguments {
         let mut seed = nodekiln_qemu::Seed::of_node_config(inputs::node_config(path)?);
         for path in &self.cloud_config {
             seed.parts
-                .push(Part::of_cloud_init(read(path)?).map_err(from_qemu)?);
+                .push(Part::of_cloud_init(inputs::small_file(path)?).map_err(from_qemu)?);
         }
         if let Some(id) = &self.instance_id {
             seed.instance_id.clone_from(id);
         }
         seed.hostname.clone_from(&self.hostname);
-        seed.network_config = self.network_config.as_deref().map(read).transpose()?;
+        seed.network_config = self.network_config.as_deref().map(inputs::small_file).transpose()?;
         seed.time = nodekiln::environment::source_date_epoch()?.unwrap_or(0);
         let format = match self.seed_format {
             Kind::Nocloud => Format::NoCloud,
@@ -96,10 +96,6 @@ impl Seed {
             .printer
             .result(&written, |written| written.file.display().to_string())
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io(format!("read {}", path.display()), error))
 }
 
 /// An error of the boot library as one of ours.
