@@ -1,6 +1,7 @@
 //! The files of a build.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,13 @@ use crate::progress::Progress;
 use crate::report::{ImageFile, Manifest, sha256sums};
 use crate::store::Digest;
 
+/// Whether the plan asks for a raw image.
+pub fn has_raw(plan: &Plan) -> bool {
+    plan.outputs
+        .iter()
+        .any(|output| output.format == Format::Raw)
+}
+
 /// Writes every image that the plan names, and hashes it. `raw` is the working
 /// disk; it becomes the raw image, or goes.
 pub fn images(
@@ -23,7 +31,7 @@ pub fn images(
     progress: &dyn Progress,
 ) -> Result<Vec<ImageFile>> {
     let wanted = |format| plan.outputs.iter().find(|output| output.format == format);
-    if wanted(Format::Raw).is_some() {
+    if has_raw(plan) {
         disk.materialize(progress)?;
     }
     // Bringing the raw image to the device waits for the device; compressing and
@@ -48,7 +56,7 @@ fn raw_image(
     pending: Pending,
     progress: &dyn Progress,
 ) -> Result<ImageFile> {
-    let linear = output::linear(disk, progress)?;
+    let linear = beside_sync(pending.file(), || output::linear(disk, progress))?;
     let written = output::raw::finish(disk, pending, progress)?;
     Ok(ImageFile {
         name: format!("{}.raw", plan.profile),
@@ -77,9 +85,10 @@ fn qcow2_image(
         ..qcow2::Options::default()
     };
     let written = qcow2::write(disk, pending.file(), &options, progress)?;
-    let path = work.join(&name);
+    let sha256 = beside_sync(pending.file(), || {
+        output::open_file_sha256(pending.file(), progress)
+    })?;
     drop(pending.finish()?);
-    let sha256 = output::file_sha256(&path, progress)?;
     Ok(ImageFile {
         name,
         format: "qcow2".to_owned(),
@@ -87,6 +96,19 @@ fn qcow2_image(
         virtual_size: disk.size(),
         sha256: Some(sha256.to_string()),
         linear_sha256: None,
+    })
+}
+
+/// Brings `file` to the device while `work` runs: the one waits for the device,
+/// the other needs the processor.
+fn beside_sync<T>(file: &File, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| file.sync_data());
+        let result = work()?;
+        sync.join()
+            .map_err(|_| Error::new(Class::Internal, "sync an image: its thread panicked"))?
+            .doing(|| "bring an image to the device".to_owned())?;
+        Ok(result)
     })
 }
 

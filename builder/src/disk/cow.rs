@@ -28,8 +28,8 @@ const SPARSE_BLOCK: usize = 32 << 10;
 /// One step of a copy through memory, in bytes.
 const COPY_STEP: u64 = 1 << 20;
 /// One step of a copy by the kernel, in bytes: as long as a user may wait for an
-/// interruption to be heard.
-const KERNEL_COPY_STEP: u64 = 32 << 20;
+/// interruption to be heard, or a writer to get its turn.
+const KERNEL_COPY_STEP: u64 = 8 << 20;
 /// Threads that read a base which has to be decompressed.
 const COPY_THREADS: usize = 4;
 
@@ -40,8 +40,11 @@ pub struct CowDisk {
     delta: File,
     size: u64,
     changed: SparseBits,
-    /// Writers share it; materializing wants it alone.
+    /// Writers share it; a piece of the base is copied alone.
     gate: RwLock<()>,
+    /// Held by the one that materializes.
+    copying: Mutex<()>,
+    given_up: AtomicBool,
     /// Two writers of parts of one granule must not both fill up the rest.
     filling: Mutex<()>,
     complete: AtomicBool,
@@ -85,6 +88,8 @@ impl CowDisk {
             delta,
             size,
             gate: RwLock::new(()),
+            copying: Mutex::new(()),
+            given_up: AtomicBool::new(false),
             filling: Mutex::new(()),
             complete: AtomicBool::new(false),
         })
@@ -108,14 +113,15 @@ impl CowDisk {
     }
 
     /// Copies what only the base holds into the file, which is the finished raw
-    /// image afterwards. Zeros stay holes. Calling it again does nothing;
-    /// interrupted, it can be called again.
+    /// image afterwards. Zeros stay holes. The disk can be read and written
+    /// meanwhile. Calling it again waits for the first call, and else does
+    /// nothing; interrupted, it can be called again.
     ///
     /// # Errors
     /// [`Class::Interrupted`] on request; [`Class::Environment`] when the space
     /// does not suffice; [`Class::Input`] when the base turns out damaged.
     pub fn materialize(&self, progress: &dyn Progress) -> Result<()> {
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.copying);
         if self.complete.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -128,7 +134,41 @@ impl CowDisk {
         let result = self.copy_base(progress);
         progress.end(Step::Write);
         result?;
+        // A writer that began before must not see the change in its middle.
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.complete.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends a [`CowDisk::materialize`] that runs in another thread: nobody wants
+    /// the disk any more.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    fn check_wanted(&self, progress: &dyn Progress) -> Result<()> {
+        progress.check()?;
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(Error::new(Class::Interrupted, "copy the base: given up"));
+        }
+        Ok(())
+    }
+
+    /// Calls `copy` with every part of `piece` that nobody has written, while
+    /// nobody writes: an older byte must never follow a newer one.
+    fn copy_unchanged(
+        &self,
+        piece: &Range<u64>,
+        mut copy: impl FnMut(Range<u64>) -> Result<()>,
+    ) -> Result<()> {
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let last = piece.end.div_ceil(GRANULE);
+        let mut granule = self.changed.next_gap(piece.start / GRANULE, last);
+        while granule < last {
+            let end = self.changed.next_member(granule, last);
+            copy((granule * GRANULE).max(piece.start)..(end * GRANULE).min(piece.end))?;
+            granule = self.changed.next_gap(end, last);
+        }
         Ok(())
     }
 
@@ -150,25 +190,16 @@ impl CowDisk {
     fn copy_by_kernel(&self, base: &File, progress: &dyn Progress) -> Result<Option<u64>> {
         let mut pieces = Pieces::new(self, KERNEL_COPY_STEP);
         while let Some(piece) = pieces.next().map_err(copy_error)? {
-            progress.check()?;
-            let (mut from, mut to) = (piece.start, piece.start);
-            while from < piece.end {
-                let rest = (piece.end - from) as usize;
-                match rustix::fs::copy_file_range(
-                    base,
-                    Some(&mut from),
-                    &self.delta,
-                    Some(&mut to),
-                    rest,
-                ) {
-                    Ok(copied) if copied > 0 => progress.advance(Step::Write, copied as u64),
-                    Ok(_)
-                    | Err(
-                        Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM,
-                    ) => return Ok(Some(from)),
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Err(copy_error(error.into())),
+            self.check_wanted(progress)?;
+            let mut reached = None;
+            self.copy_unchanged(&piece, |part| {
+                if reached.is_none() {
+                    reached = copy_range(base, &self.delta, part, progress)?;
                 }
+                Ok(())
+            })?;
+            if reached.is_some() {
+                return Ok(reached);
             }
         }
         Ok(None)
@@ -185,7 +216,7 @@ impl CowDisk {
         let work = || -> Result<()> {
             let mut buffer = vec![0; COPY_STEP as usize];
             loop {
-                progress.check()?;
+                self.check_wanted(progress)?;
                 if lock(&failed).is_some() {
                     return Ok(());
                 }
@@ -194,8 +225,12 @@ impl CowDisk {
                 };
                 let bytes = &mut buffer[..(piece.end - piece.start) as usize];
                 self.base.read_at(bytes, piece.start).map_err(copy_error)?;
-                write_sparse(&self.delta, bytes, piece.start).map_err(copy_error)?;
-                progress.advance(Step::Write, bytes.len() as u64);
+                self.copy_unchanged(&piece, |part| {
+                    let inside =
+                        (part.start - piece.start) as usize..(part.end - piece.start) as usize;
+                    write_sparse(&self.delta, &bytes[inside], part.start).map_err(copy_error)
+                })?;
+                progress.advance(Step::Write, piece.end - piece.start);
             }
         };
         std::thread::scope(|scope| {
@@ -383,6 +418,30 @@ impl<'a> Pieces<'a> {
             return Ok(Some(start..end));
         }
     }
+}
+
+/// Copies `part` of one file into the same place of another. Gives the offset
+/// where it had to give up because the kernel cannot copy between the two.
+fn copy_range(
+    from: &File,
+    to: &File,
+    part: Range<u64>,
+    progress: &dyn Progress,
+) -> Result<Option<u64>> {
+    let (mut read, mut written) = (part.start, part.start);
+    while read < part.end {
+        let rest = (part.end - read) as usize;
+        match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), rest) {
+            Ok(copied) if copied > 0 => progress.advance(Step::Write, copied as u64),
+            Ok(_)
+            | Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {
+                return Ok(Some(read));
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(copy_error(error.into())),
+        }
+    }
+    Ok(None)
 }
 
 /// Writes all blocks of `bytes` that are not zero.

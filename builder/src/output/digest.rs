@@ -1,7 +1,8 @@
 //! Digests of finished images.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -28,16 +29,31 @@ const THREADS: usize = 4;
 /// What reading gives; [`Class::Interrupted`] on request.
 pub fn file_sha256(path: &Path, progress: &dyn Progress) -> Result<Digest> {
     let doing = || format!("compute the sha256 of '{}'", path.display());
-    let mut file = File::open(path).doing(doing)?;
+    let file = File::open(path).doing(doing)?;
+    open_file_sha256(&file, progress).map_err(|error| match error.class() {
+        Class::Interrupted => error,
+        _ => error.context(doing()),
+    })
+}
+
+/// The same of a file that is open for reading; its position does not matter.
+///
+/// # Errors
+/// As [`file_sha256`].
+pub fn open_file_sha256(file: &File, progress: &dyn Progress) -> Result<Digest> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; STEP];
+    let mut at = 0;
     loop {
         progress.check()?;
-        match file.read(&mut buffer) {
+        match file.read_at(&mut buffer, at) {
             Ok(0) => return Ok(Digest::from_bytes(hasher.finalize().into())),
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                at += count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io(doing(), error)),
+            Err(error) => return Err(Error::io("read the file to hash it", error)),
         }
     }
 }
@@ -138,8 +154,6 @@ fn read_error(error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt as _;
-
     use super::*;
     use crate::disk::raw::RawFile;
     use crate::progress::Silent;

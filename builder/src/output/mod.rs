@@ -8,5 +8,5 @@ mod pending;
 pub mod qcow2;
 pub mod raw;
 
-pub use digest::{file_sha256, linear};
+pub use digest::{file_sha256, linear, open_file_sha256};
 pub use pending::{Pending, clear_leftovers};

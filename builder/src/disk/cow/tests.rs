@@ -181,3 +181,35 @@ proptest! {
         prop_assert!(read(&*disk.base, 0..BASE as u64) == base);
     }
 }
+
+#[test]
+fn can_be_written_while_the_base_is_copied() {
+    let size = 64 << 20;
+    let content: Vec<u8> = (0..size).map(|at| (at / 4096 % 251 + 1) as u8).collect();
+    let disk = disk(&content, size as u64);
+    let mut model = content;
+    std::thread::scope(|scope| {
+        let copy = scope.spawn(|| disk.materialize(&Silent));
+        // Parts of granules too, back and forth.
+        for step in 0..4000_usize {
+            let at = step * 7_919_777 % (size - 9000);
+            let bytes = vec![(step % 255) as u8; 1 + step % 9000];
+            disk.write_at(&bytes, at as u64).expect("write");
+            model[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        copy.join().expect("no panic").expect("copied");
+    });
+    assert!(disk.as_file().is_some(), "the copy is complete");
+    assert!(
+        read(&disk, 0..size as u64) == model,
+        "the file differs from the model"
+    );
+}
+
+#[test]
+fn gives_up_when_nobody_wants_the_disk() {
+    let disk = disk(&[1; 8192], 8192);
+    disk.give_up();
+    let error = disk.materialize(&Silent).expect_err("given up");
+    assert_eq!(error.class(), Class::Interrupted);
+}

@@ -1,0 +1,223 @@
+//! Measures nodekiln against what else does the same work, on one payload, side
+//! by side. `scripts/bench` prepares the machine and gives the settings;
+//! `benches/README.md` says what is measured and how.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // What it prints is the result.
+
+mod bake;
+mod measure;
+mod payload;
+mod report;
+mod settings;
+mod subjects;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use measure::{interleaved, median, once};
+use report::{Claim, Experiment};
+use settings::Settings;
+use subjects::Bench;
+
+/// virt-customize is so much slower that fewer runs tell.
+const SLOW_ROUNDS: usize = 3;
+/// The first-boot program is so fast that single runs tell nothing.
+const FAST_ROUNDS: usize = 100;
+const BOTH: &str = "[{format: raw}, {format: qcow2, compression: zstd}]";
+const BOTH_PLAIN: &str = "[{format: raw}, {format: qcow2, compression: none}]";
+const QCOW2: &str = "[{format: qcow2, compression: zstd}]";
+const QCOW2_PLAIN: &str = "[{format: qcow2, compression: none}]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, image, payload] = &arguments[..]
+        && verb == "bake"
+    {
+        bake::bake(Path::new(image), Path::new(payload));
+        return ExitCode::SUCCESS;
+    }
+    let settings = match Settings::parse(&arguments) {
+        Ok(settings) => settings,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let payload = settings.work.join("payload");
+    if !payload.exists() {
+        let unfinished = settings.work.join("payload.new");
+        fs::remove_dir_all(&unfinished).ok();
+        payload::make(&unfinished);
+        fs::rename(&unfinished, &payload).expect("name the payload");
+    }
+    let machine = report::machine(&settings.nodekiln, &settings.work);
+    let bench = Bench {
+        settings: &settings,
+        payload,
+    };
+    let all: [(&str, fn(&Bench<'_>) -> Experiment); 5] = [
+        ("ext4", ext4),
+        ("build", build),
+        ("size", size),
+        ("virt-customize", virt_customize),
+        ("firstboot", firstboot),
+    ];
+    let mut experiments = Vec::new();
+    for (name, run) in all {
+        if settings.wants(name) {
+            eprintln!("  {name}");
+            experiments.push(run(&bench));
+            // What is known so far survives a failure of the next experiment.
+            report::write(&settings.results, &machine, &experiments);
+        }
+    }
+    print!(
+        "{}",
+        report::write(&settings.results, &machine, &experiments)
+    );
+    ExitCode::SUCCESS
+}
+
+fn log(bench: &Bench<'_>) -> PathBuf {
+    bench.settings.work.join("time")
+}
+
+fn ext4(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "ext4",
+        "The payload goes into an empty ext4 of 4 GiB and to the device: by the engine of nodekiln in one process, and by root with a loop mount, tar, unmount and sync.",
+    );
+    let subjects = bench.ext4();
+    let samples = interleaved(&subjects, bench.settings.rounds, &log(bench));
+    result.add(&subjects, samples);
+    result.ratio(0, 1, 1.0, false);
+    let peak = result.samples[0].1.iter().map(|sample| sample.peak).max();
+    result.claims.push(Claim {
+        what: "peak memory in process".to_owned(),
+        value: peak.unwrap_or(0) as f64 * 1024.0 / 1e6,
+        unit: " MB",
+        limit: 128.0,
+        at_least: false,
+    });
+    result
+}
+
+fn build(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "build",
+        "A whole build (open, plan, bake, verify, raw and qcow2 written and synced; the base, a compressed qcow2, in the store) against a sparse copy of the raw base, a copy of the payload and a sync of both.",
+    );
+    let base = bench.sized_base(0);
+    let subjects = [
+        bench.build("build, zstd", &base, BOTH),
+        bench.copy(),
+        bench.build("build, uncompressed", &base, BOTH_PLAIN),
+    ];
+    let samples = interleaved(&subjects, bench.settings.rounds, &log(bench));
+    result.add(&subjects, samples);
+    result.ratio(0, 1, 2.5, false);
+    result.ratio(2, 1, 2.5, false);
+    result
+}
+
+fn size(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "size",
+        "The whole build from a base of 64 GiB against one of 4 GiB with the same tree, both compressed qcow2 files in the store, to raw and qcow2. A raw base costs more: its checksum covers its holes.",
+    );
+    let subjects = [
+        bench.build("base of 64 GiB", &bench.sized_base(64), BOTH),
+        bench.build("base of 4 GiB", &bench.sized_base(4), BOTH),
+    ];
+    let samples = interleaved(&subjects, bench.settings.rounds, &log(bench));
+    result.add(&subjects, samples);
+    result.ratio(0, 1, 1.1, false);
+    result
+}
+
+fn virt_customize(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "virt-customize",
+        "A whole build to qcow2 against virt-customize --copy-in of the same payload into a copy of the raw base (libguestfs in software emulation) and qemu-img convert, both uncompressed.",
+    );
+    let root = match &bench.settings.virt_customize {
+        Ok(root) => root,
+        Err(reason) => {
+            result.missing.push(reason.clone());
+            return result;
+        }
+    };
+    let base = bench.sized_base(0);
+    let subjects = [
+        bench.virt_customize(root),
+        bench.build("build to qcow2, uncompressed", &base, QCOW2_PLAIN),
+        bench.build("build to qcow2, zstd", &base, QCOW2),
+    ];
+    let rounds = bench.settings.rounds.min(SLOW_ROUNDS);
+    let samples = interleaved(&subjects, rounds, &log(bench));
+    result.add(&subjects, samples);
+    result.ratio(0, 1, 15.0, true);
+    result
+}
+
+fn firstboot(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "firstboot",
+        "The first-boot program: its size, and its own work before containerd starts, as `firstboot render` of a NodeConfig into a folder (process start included).",
+    );
+    let settings = bench.settings;
+    let root = settings.work.join("rendered");
+    let command: Vec<String> = [
+        settings.firstboot.as_path(),
+        Path::new("render"),
+        Path::new("--root"),
+        &root,
+        Path::new("--config"),
+        &settings.node_config,
+    ]
+    .map(|part| part.display().to_string())
+    .to_vec();
+    let fresh = || {
+        fs::remove_dir_all(&root).ok();
+        fs::create_dir_all(&root).expect("make a root");
+    };
+    fresh();
+    let mut samples = vec![once(&command, &log(bench))];
+    // Without GNU time around it: that would be half of what is measured.
+    for _ in 0..FAST_ROUNDS {
+        fresh();
+        let begun = Instant::now();
+        let output = Command::new(&command[0])
+            .args(&command[1..])
+            .output()
+            .expect("the first-boot program can be started");
+        let wall = begun.elapsed().as_secs_f64();
+        assert!(output.status.success(), "render failed");
+        samples.push(measure::Sample { wall, ..samples[0] });
+    }
+    let peak = samples[0].peak;
+    let wall = median(samples[1..].iter().map(|sample| sample.wall));
+    result
+        .samples
+        .push(("render".to_owned(), samples.split_off(1)));
+    let size = fs::metadata(&settings.firstboot)
+        .expect("the program is there")
+        .len();
+    let figures = [
+        ("size of the program", size as f64 / 1e6, " MB", 3.0),
+        ("peak memory", peak as f64 * 1024.0 / 1e6, " MB", 10.0),
+        ("own work", wall * 1000.0, " ms", 50.0),
+    ];
+    for (what, value, unit, limit) in figures {
+        result.claims.push(Claim {
+            what: what.to_owned(),
+            value,
+            unit,
+            limit,
+            at_least: false,
+        });
+    }
+    result
+}
