@@ -71,21 +71,19 @@ pub(crate) fn part(commands: &[GuestCommand], architecture: Architecture) -> Res
             body = STANDARD.encode(body),
         ));
     }
+    // A script, not a #cloud-config: of two of those, the later one's lists, such
+    // as `write_files`, replace the earlier one's, which are the site's.
     // `--no-block`: a command may wait for units that wait for cloud-init.
     // `After` takes effect because first boot is queued or done by then.
-    let cloud_config = format!(
-        "#cloud-config\n\
-         write_files:\n  \
-           - path: /run/nodekiln-test.sh\n    \
-             permissions: '0700'\n    \
-             encoding: b64\n    \
-             content: {}\n\
-         runcmd:\n  \
-           - [systemd-run, --no-block, --unit=nodekiln-test, \
-         --property=After=nodekiln-firstboot.service, /bin/sh, /run/nodekiln-test.sh]\n",
+    let user_script = format!(
+        "#!/bin/sh\n\
+         umask 077\n\
+         echo {} | base64 -d >/run/nodekiln-test.sh\n\
+         exec systemd-run --no-block --unit=nodekiln-test \
+         --property=After=nodekiln-firstboot.service /bin/sh /run/nodekiln-test.sh\n",
         STANDARD.encode(script.concat())
     );
-    Part::of_cloud_init(cloud_config)
+    Part::of_cloud_init(user_script)
 }
 
 /// Gathers the results from the console.
@@ -150,6 +148,12 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cloud_config_of_a_site_is_not_replaced() {
+        let part = part(&[guest_command("a", "true")], Architecture::X86_64).expect("a part");
+        assert_eq!(part.content_type(), "text/x-shellscript");
+    }
 
     #[test]
     fn gathers_lines_to_a_result() {

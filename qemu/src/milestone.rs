@@ -38,6 +38,9 @@ pub struct Milestone {
     pub title: String,
     /// Any of these marks it.
     pub patterns: Vec<Pattern>,
+    /// A line with any of these does not mark it, whatever else it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlike: Vec<Pattern>,
     /// Longest time since power-on, before scaling.
     #[serde(with = "seconds")]
     pub deadline: Duration,
@@ -146,7 +149,9 @@ impl Milestones {
                     "systemd started",
                     75,
                     &["systemd[1]:", "Welcome to *!"],
-                ),
+                )
+                // GRUB greets in the same words, before the kernel runs.
+                .unlike("GRUB"),
             ],
             failures: boot_failures(),
         }
@@ -190,6 +195,18 @@ impl Milestone {
         self.silent = true;
         self
     }
+
+    /// See [`Milestone::unlike`](field@Milestone::unlike).
+    #[must_use]
+    pub fn unlike(mut self, text: &str) -> Self {
+        self.unlike.push(Pattern::new(text));
+        self
+    }
+
+    fn is_marked_by(&self, line: &str) -> bool {
+        let has = |patterns: &[Pattern]| patterns.iter().any(|it| it.find(line).is_some());
+        has(&self.patterns) && !has(&self.unlike)
+    }
 }
 
 /// systemd's own target, or the table that cloud-init prints when it has waited
@@ -205,6 +222,7 @@ fn step(name: &str, title: &str, seconds: u64, patterns: &[&str]) -> Milestone {
         name: name.to_owned(),
         title: title.to_owned(),
         patterns: patterns.iter().copied().map(Pattern::new).collect(),
+        unlike: Vec::new(),
         deadline: Duration::from_secs(seconds),
         silent: false,
     }
@@ -338,12 +356,7 @@ impl Tracker {
                 self.standings[index].0,
                 Standing::Pending | Standing::Implied
             );
-            if open
-                && step
-                    .patterns
-                    .iter()
-                    .any(|pattern| pattern.find(line).is_some())
-            {
+            if open && step.is_marked_by(line) {
                 self.standings[index] = (Standing::Reached, Some(time));
                 for standing in &mut self.standings[..index] {
                     if standing.0 == Standing::Pending {
@@ -437,143 +450,4 @@ mod seconds {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn standing(tracker: &Tracker, name: &str) -> (Standing, Option<Duration>) {
-        tracker
-            .standings()
-            .find(|(step, ..)| step.name == name)
-            .map(|(_, standing, time)| (standing, time))
-            .expect("a known milestone")
-    }
-
-    #[test]
-    fn patterns_are_pieces_in_order() {
-        let pattern = Pattern::new("Reached target *Online");
-        assert_eq!(
-            pattern.find("[  OK  ] Reached target x - Network is Online."),
-            Some(".")
-        );
-        assert_eq!(pattern.find("Online Reached target "), None);
-        assert_eq!(Pattern::new("").find("x"), Some("x"));
-        assert_eq!(Pattern::new("").find(""), None);
-    }
-
-    #[test]
-    fn a_later_milestone_implies_an_earlier_one() {
-        let mut tracker = Tracker::new(Milestones::node());
-        tracker.line("SeaBIOS", at(1));
-        assert_eq!(
-            tracker.waiting_for().map(|step| &*step.name),
-            Some("kernel")
-        );
-        tracker.line("nodekiln-firstboot: started", at(5));
-        assert_eq!(standing(&tracker, "kernel"), (Standing::Implied, None));
-        assert_eq!(
-            tracker.waiting_for().map(|step| &*step.name),
-            Some("config")
-        );
-        // Seen after all.
-        tracker.line(
-            "[  OK  ] Reached target network-online.target - Network is Online.",
-            at(6),
-        );
-        assert_eq!(
-            standing(&tracker, "network"),
-            (Standing::Reached, Some(at(6)))
-        );
-        for line in [
-            "node configuration from cidata",
-            "containerd is active",
-            "kubelet is active",
-        ] {
-            tracker.line(&format!("nodekiln-firstboot: {line}"), at(7));
-        }
-        assert!(!tracker.is_done());
-        let events = tracker.line("[   9.0] nodekiln-firstboot: done in 1.2 s", at(8));
-        assert_eq!(events, [Event::Reached(9)]);
-        assert!(tracker.is_done());
-        assert_eq!(tracker.next_deadline(), None);
-    }
-
-    #[test]
-    fn every_milestone_has_its_own_deadline() {
-        let mut tracker = Tracker::new(Milestones::login().scaled(2.0));
-        assert_eq!(tracker.next_deadline(), Some(at(60)));
-        assert_eq!(tracker.miss(at(59)), None);
-        tracker.line("BdsDxe: loading", at(29));
-        assert_eq!(
-            tracker.next_deadline(),
-            Some(at(120)),
-            "the loader may be silent"
-        );
-        assert_eq!(
-            tracker.miss(at(120)).map(|step| step.name.clone()),
-            Some("kernel".to_owned())
-        );
-        assert_eq!(standing(&tracker, "kernel").0, Standing::Missed);
-    }
-
-    #[test]
-    fn a_quiet_guest_owes_only_its_end() {
-        let mut tracker = Tracker::new(Milestones::login().quiet());
-        tracker.line("BdsDxe", at(1));
-        assert_eq!(tracker.waiting_for().map(|step| &*step.name), Some("login"));
-    }
-
-    #[test]
-    fn signs_of_failure_are_told_with_their_reason() {
-        let failed = |line: &str| {
-            let mut tracker = Tracker::new(Milestones::node());
-            tracker
-                .line(line, at(1))
-                .into_iter()
-                .find_map(|event| match event {
-                    Event::Failed { reason, .. } => Some(reason),
-                    Event::Reached(_) => None,
-                })
-        };
-        assert_eq!(
-            failed("[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs").as_deref(),
-            Some("the kernel panicked: VFS: Unable to mount root fs")
-        );
-        assert_eq!(
-            failed("nodekiln-firstboot: failed: two NodeConfigs").as_deref(),
-            Some("first boot failed: two NodeConfigs")
-        );
-        for line in [
-            "You are in emergency mode. After logging in, type",
-            "grub rescue> ",
-            "UEFI Interactive Shell v2.2",
-            "BdsDxe: No bootable option or device was found.",
-            "No bootable device.",
-            "ALERT!  UUID=x does not exist.  Dropping to a shell!",
-        ] {
-            assert!(failed(line).is_some(), "{line}");
-        }
-        assert_eq!(failed("Minimal BASH-like line editing is supported."), None);
-        assert_eq!(failed("systemd[1]: Stopped target emergency.target"), None);
-    }
-
-    #[test]
-    fn own_milestones_find_their_place() {
-        let all = Milestones::login().and(step("ssh", "SSH", 80, &["sshd"]));
-        let names: Vec<&str> = all.steps.iter().map(|step| &*step.name).collect();
-        assert_eq!(
-            names,
-            ["firmware", "loader", "kernel", "systemd", "ssh", "login"]
-        );
-    }
-
-    #[test]
-    fn milestones_are_data() {
-        let text = serde_json::to_string(&Milestones::node()).expect("written");
-        let back: Milestones = serde_json::from_str(&text).expect("read");
-        assert_eq!(back, Milestones::node());
-    }
-}
+mod tests;

@@ -1,0 +1,262 @@
+//! The demo's image, baked by the command and booted as a machine of a site would:
+//! UEFI firmware, a seed, real components, to a running kubelet. A site that gets
+//! it wrong is told so on the console.
+//!
+//! The command is `target/release/nodekiln`, or what `NODEKILN_TEST_BINARY` names.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nodekiln_qemu::{BootOptions, Format, Milestones, Network, Observer, Report, Standing, boot};
+use serde_json::json;
+
+#[path = "boot/expected.rs"]
+mod expected;
+#[path = "boot/guest.rs"]
+mod guest;
+#[path = "boot/image.rs"]
+mod image;
+#[path = "boot/site.rs"]
+mod site;
+
+use expected::{CPUS, Expected, MEMORY_MIB};
+use guest::Answers;
+use site::Site;
+
+/// Machines that run tests are loaded; what does not come at all fails anyhow.
+const PATIENCE: f64 = 4.0;
+
+/// Keeps the console.
+#[derive(Default)]
+struct Lines {
+    all: Vec<String>,
+    /// Ends a guest that was to be kept, when it has said this, or at that time.
+    until: Option<(&'static str, Instant)>,
+    is_kept: bool,
+}
+
+impl Observer for Lines {
+    fn on_line(&mut self, _: Duration, line: &str) {
+        self.all.push(line.to_owned());
+    }
+
+    fn on_keep(&mut self, _: &Report) {
+        self.is_kept = true;
+    }
+
+    fn stopped(&self) -> bool {
+        self.is_kept
+            && self.until.is_some_and(|(text, limit)| {
+                Instant::now() > limit || self.all.iter().any(|line| line.contains(text))
+            })
+    }
+}
+
+fn machine(image: &Path, log: &str) -> BootOptions {
+    BootOptions {
+        cpus: CPUS,
+        memory_mib: MEMORY_MIB,
+        disk_size: Some(6 << 30),
+        timeout_scale: PATIENCE,
+        // The site is cut off: nothing of a first boot may need the world.
+        network: Network::User {
+            forwards: Vec::new(),
+            restricted: true,
+        },
+        console_log: Some(image::scratch().join(log)),
+        ..BootOptions::of_image(image)
+    }
+}
+
+/// Boots a node, asks it everything, and compares.
+fn assert_node(image: &Path, format: Format, log: &str, expected: &Expected) -> Report {
+    let papers = expected.site.papers();
+    let options = BootOptions {
+        seed: Some((papers.seed(), format)),
+        guest_commands: guest::questions(),
+        guest_limit: Duration::from_secs(180),
+        ..machine(image, &format!("{log}.log"))
+    };
+    let mut lines = Lines::default();
+    let outcome = boot(&options, &mut lines);
+    let report = outcome.unwrap_or_else(|error| {
+        let tail = error.report().map(|report| report.console_tail.join("\n"));
+        unreachable!("{error}\n{}", tail.unwrap_or_default())
+    });
+    let text = serde_json::to_string_pretty(&report).expect("JSON");
+    std::fs::write(image::scratch().join(format!("{log}.json")), text).expect("written");
+    assert!(
+        lines.all.iter().all(|line| !line.contains(&papers.secret)),
+        "the private key is on the console"
+    );
+    let answers = Answers(report);
+    expected.assert(&answers, &papers);
+    answers.0
+}
+
+fn assert_milestones_in_order(report: &Report) {
+    let times: Vec<f64> = report
+        .milestones
+        .iter()
+        // Where one was not seen, a later one implied it.
+        .filter(|milestone| milestone.standing != Standing::Implied)
+        .map(|milestone| {
+            milestone
+                .seconds
+                .unwrap_or_else(|| unreachable!("{milestone:?}"))
+        })
+        .collect();
+    assert!(times.is_sorted(), "{:#?}", report.milestones);
+    assert!(times.len() >= 9, "{:#?}", report.milestones);
+}
+
+#[test]
+fn a_nocloud_seed_makes_a_node_as_nodeadm_would() {
+    let image = image::demo();
+    let expected = Expected {
+        site: Site {
+            cluster: "demo",
+            region: "us-west-2",
+            endpoint: "https://10.0.2.2:6443",
+            cidr: "10.100.0.0/16",
+            node: "demo-node",
+            more: "  \
+                kubelet:\n    \
+                  config:\n      \
+                    maxPods: 42\n      \
+                    imageGCHighThresholdPercent: 70\n      \
+                    imageGCLowThresholdPercent: 50\n    \
+                  flags:\n      \
+                    - --v=3\n      \
+                    - --node-labels=site=lab,rack=r7\n  \
+                containerd:\n    \
+                  config: |\n      \
+                    version = 2\n      \
+                    [debug]\n        \
+                      level = \"info\"\n",
+        },
+        cluster_dns: "10.100.0.10",
+        sandbox_image: "602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/pause:3.5",
+        kubelet_drop_in: Some(json!({
+            "kind": "KubeletConfiguration",
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "maxPods": 42,
+            "imageGCHighThresholdPercent": 70,
+            "imageGCLowThresholdPercent": 50
+        })),
+        containerd_drop_in: Some("version = 2\n[debug]\n  level = \"info\"\n"),
+        flags: &["--v=3", "--node-labels=site=lab,rack=r7"],
+    };
+    let report = assert_node(&image.qcow2, Format::NoCloud, "nocloud", &expected);
+    assert_milestones_in_order(&report);
+    image.assert_unchanged();
+}
+
+#[test]
+fn a_config_drive_makes_a_node_as_nodeadm_would() {
+    let image = image::demo();
+    let expected = Expected {
+        site: Site {
+            cluster: "plant_2",
+            region: "eu-south-2",
+            endpoint: "https://plant.example.com",
+            cidr: "172.20.5.0/24",
+            node: "press.line-4",
+            more: "",
+        },
+        cluster_dns: "172.20.5.10",
+        sandbox_image: "455263428931.dkr.ecr.eu-south-2.amazonaws.com/eks/pause:3.5",
+        kubelet_drop_in: None,
+        containerd_drop_in: None,
+        flags: &[],
+    };
+    let report = assert_node(&image.raw, Format::ConfigDrive, "config-drive", &expected);
+    assert_milestones_in_order(&report);
+    image.assert_unchanged();
+}
+
+#[test]
+fn without_a_seed_the_console_says_what_was_tried_and_the_machine_comes_up() {
+    let image = image::demo();
+    const TOLD: &str = "nodekiln-firstboot: failed: ";
+    // The prompt and the message come in any order: the guest is kept until both
+    // are there.
+    let options = BootOptions {
+        milestones: Milestones::login(),
+        keep: true,
+        ..machine(&image.qcow2, "no-seed.log")
+    };
+    let mut lines = Lines {
+        until: Some((TOLD, Instant::now() + Duration::from_secs(300))),
+        ..Lines::default()
+    };
+    let outcome = boot(&options, &mut lines);
+    let report = outcome.unwrap_or_else(|error| unreachable!("{error}\n{}", lines.all.join("\n")));
+    assert!(report.passed);
+    let failed = "nodekiln-firstboot: failed: no NodeConfig was found";
+    let line = lines.all.iter().find(|line| line.contains(failed));
+    let line = line.unwrap_or_else(|| unreachable!("not told:\n{}", lines.all.join("\n")));
+    for tried in [
+        "/etc/nodekiln/nodeconfig.yaml",
+        "/etc/nodekiln/nodeconfig.d",
+        "cloud-init",
+        "cidata",
+        "config-2",
+        "hint: ",
+    ] {
+        assert!(line.contains(tried), "'{tried}' is not in: {line}");
+    }
+}
+
+#[test]
+fn a_broken_node_config_ends_the_boot_with_line_and_column() {
+    let image = image::demo();
+    let site = Site {
+        cluster: "demo",
+        region: "us-west-2",
+        endpoint: "https://10.0.2.2:6443",
+        cidr: "10.100.0.0/16",
+        node: "demo-node",
+        more: "",
+    };
+    let papers = site.papers();
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let node_config = write("node-config.yaml", &papers.node_config);
+    // The command refuses to hand out a broken NodeConfig. One that cloud-init
+    // lays down goes past it, and before the seed's.
+    let broken = papers.node_config.replace("    region:", "    regoin:");
+    let broken = write("broken.yaml", &broken);
+    let encoded = nodekiln_tests::program::run("base64", &["-w0", broken.to_str().expect("UTF-8")]);
+    let entry = site::file("/etc/nodekiln/nodeconfig.yaml", "0600", &encoded);
+    let cloud_config = write("cloud-config.yaml", &(papers.cloud_config + &entry));
+
+    let output = image::command()
+        .arg("boot")
+        .arg(&image.qcow2)
+        .arg("--node-config")
+        .arg(&node_config)
+        .arg("--cloud-config")
+        .arg(&cloud_config)
+        .args(["--timeout-scale", "4", "--console-log"])
+        .arg(image::scratch().join("broken.log"))
+        .output()
+        .expect("the command starts");
+    let told = image::stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{told}");
+    let (_, console) = told
+        .split_once("the console ended with:")
+        .unwrap_or_else(|| unreachable!("no console:\n{told}"));
+    let line = console
+        .lines()
+        .find(|line| line.contains("nodekiln-firstboot: failed: "))
+        .unwrap_or_else(|| unreachable!("not told:\n{told}"));
+    for part in ["line 6, column 5", "regoin", "region"] {
+        assert!(line.contains(part), "'{part}' is not in: {line}");
+    }
+    image.assert_unchanged();
+}

@@ -1,0 +1,141 @@
+//! The demo's image, baked once by the command for all boots.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use nodekiln::environment;
+use nodekiln_tests::program::run;
+
+/// The image in its folder.
+pub struct Image {
+    /// Holds the images and what describes them.
+    pub folder: PathBuf,
+    pub raw: PathBuf,
+    pub qcow2: PathBuf,
+}
+
+/// The root of the sources.
+fn workspace() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize().expect("the sources are there")
+}
+
+/// A folder that outlives a run, so that the next one need not bake again.
+pub fn scratch() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
+}
+
+/// The command that is tested.
+pub fn command() -> Command {
+    let path = std::env::var_os("NODEKILN_TEST_BINARY").map_or_else(
+        || workspace().join("target/release/nodekiln"),
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `make build`, or name one with NODEKILN_TEST_BINARY",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.arg("--progress=none").env("NO_COLOR", "1");
+    command
+}
+
+/// What a command printed.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// What the folder of components has, as variables of the demo's profile: all
+/// but what `make components` could not obtain.
+fn settings() -> Vec<String> {
+    let modules = workspace().join("tests/components/kubernetes/go.mod");
+    let modules = std::fs::read_to_string(modules).expect("go.mod");
+    let version = modules
+        .lines()
+        .find_map(|line| line.strip_prefix("require k8s.io/kubernetes v"))
+        .expect("the version of Kubernetes");
+    let folder = environment::cache_folder()
+        .expect("HOME or XDG_CACHE_HOME is set")
+        .join("components")
+        .join(version);
+    let list = std::fs::read_to_string(folder.join("components.txt")).unwrap_or_else(|error| {
+        unreachable!(
+            "{} has no components ({error}): run `make components`",
+            folder.display()
+        )
+    });
+    let missing = list.lines().filter_map(|line| {
+        let (name, how) = line.split_once('\t')?;
+        how.starts_with("left out").then(|| {
+            assert_eq!(
+                name, "aws_signing_helper",
+                "without {name} there is nothing to test"
+            );
+            format!("{}=omit", name.replace(['-', '_'], ""))
+        })
+    });
+    std::iter::once(format!("components={}", folder.display()))
+        .chain(missing)
+        .collect()
+}
+
+/// Locks, and bakes without network, what `make demo` does. Baked before from the
+/// same inputs, the image is taken as it is.
+pub fn demo() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let folder = scratch();
+        let profile = folder.join("profile.yaml");
+        std::fs::copy(workspace().join("profiles/debian-12-demo.yaml"), &profile)
+            .expect("the profile can be copied");
+        let settings: Vec<String> = settings()
+            .into_iter()
+            .flat_map(|setting| ["--set".to_owned(), setting])
+            .collect();
+        succeed(command().arg("lock").arg(&profile).args(&settings));
+        let printed = succeed(
+            command()
+                .arg("build")
+                .arg(&profile)
+                .args(&settings)
+                .args(["--offline", "--format", "json", "--output"])
+                .arg(folder.join("out")),
+        );
+        let built: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+        let folder = PathBuf::from(built["folder"].as_str().expect("a folder"));
+        Image {
+            raw: folder.join("debian-12-demo.raw"),
+            qcow2: folder.join("debian-12-demo.qcow2"),
+            folder,
+        }
+    })
+}
+
+impl Image {
+    /// Checks that no boot has changed the images: the qcow2 by the checksum that
+    /// the build wrote, the raw one by comparing it with the other.
+    pub fn assert_unchanged(&self) {
+        let sums = std::fs::read_to_string(self.folder.join("SHA256SUMS")).expect("SHA256SUMS");
+        let name = self.qcow2.file_name().and_then(|name| name.to_str());
+        let wanted = sums
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .find_map(|(sum, file)| (Some(file) == name).then_some(sum))
+            .unwrap_or_else(|| unreachable!("{name:?} is not in SHA256SUMS:\n{sums}"));
+        let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let (raw, qcow2) = (path(&self.raw), path(&self.qcow2));
+        let found = run("sha256sum", &[&qcow2]);
+        assert_eq!(found.split(' ').next(), Some(wanted), "a boot changed it");
+        run("qemu-img", &["compare", "-q", &raw, &qcow2]);
+    }
+}
