@@ -142,6 +142,10 @@ pub fn disk(folder: &Path, tree: &Path, shape: &Shape<'_>) -> PathBuf {
         "mkfs.vfat",
         &[
             "--offset=2048",
+            "-F",
+            "16",
+            "-s",
+            "2",
             "-i",
             "4e4b494c",
             "-n",

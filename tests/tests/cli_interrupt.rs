@@ -33,7 +33,10 @@ fn cut_short(workshop: &Workshop, output: &str, signal: &str, after: usize) -> O
         }
     }
     build.signal(signal);
-    build.end().0
+    let (code, lines) = build.end();
+    // Shown only when the test fails.
+    println!("{signal} after {after} lines: {code:?} {lines:?}");
+    code
 }
 
 /// Fails unless `output` holds exactly one finished build with the bytes of the
