@@ -1,8 +1,10 @@
-//! Shared pieces of the integration tests: the images that they build, and the
-//! independent programs that check them.
+//! Shared pieces of the integration tests: the images that they build, the
+//! command as a user starts it, and the independent programs that check both.
 
+pub mod command;
 pub mod debian_base;
 pub mod plain;
 pub mod program;
 pub mod sequences;
+pub mod small_base;
 pub mod volumes;
