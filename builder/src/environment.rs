@@ -1,8 +1,8 @@
-//! Every environment variable that nodekiln reads, in one place.
+//! Every environment variable that means something to nodekiln, by name.
 //!
-//! The value is read here and nowhere else; the rest of the library takes plain
-//! values. Proxy variables (`HTTPS_PROXY`, `NO_PROXY` and their lower-case
-//! forms) are read by the HTTP client itself.
+//! Libraries below read some of them on their own: the terminal library
+//! `NO_COLOR`, the standard library `TMPDIR`, the HTTP client the proxies
+//! (`HTTPS_PROXY`, `NO_PROXY` and their lower-case forms).
 
 use std::path::PathBuf;
 

@@ -1,11 +1,13 @@
 //! The build log: what a build told while it ran, with times.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::error::{Context as _, Result};
+use crate::output::Pending;
 use crate::progress::{Progress, Step};
 
 /// Passes progress on and keeps it.
@@ -31,7 +33,12 @@ impl<'a> Log<'a> {
             .text
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        std::fs::write(path, text.as_bytes()).doing(|| format!("write {}", path.display()))
+        let pending = Pending::create(path)?;
+        pending
+            .file()
+            .write_all(text.as_bytes())
+            .doing(|| format!("write {}", path.display()))?;
+        pending.finish().map(drop)
     }
 
     fn add(&self, line: std::fmt::Arguments<'_>) {

@@ -1,7 +1,7 @@
 //! A build from end to end: open, plan, bake, verify, write.
 //!
 //! [`prepare`] reads the base and computes the plan; nothing is written.
-//! [`run`] makes the images in a hidden folder beside their final place, and
+//! [`run`] does that and makes the images in a hidden folder beside their final place, and
 //! renames that folder when everything in it is complete and on the device. A
 //! build that fails, is stopped or is killed leaves no folder that looks
 //! finished; the next build of the profile removes what it left.
@@ -153,7 +153,8 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         epoch,
         disk_size: disk_size(request.loaded, base.virtual_size)?,
     };
-    let plan = plan::compute(&inputs, &mut image)?;
+    let mut plan = plan::compute(&inputs, &mut image)?;
+    plan.by_kernel = request.engine == Engine::Mount;
     let manifest = plan::release::manifest(&inputs, Some(plan.key()));
     Ok(Prepared {
         plan,
@@ -161,7 +162,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         manifest,
         base,
         layout,
-        verification,
+        verification: Some(verification),
     })
 }
 
@@ -182,47 +183,36 @@ fn disk_size(loaded: &Loaded, base: u64) -> Result<Option<u64>> {
     Ok((size > base).then_some(size))
 }
 
-/// Makes the images of `prepared` below `output`, unless they are there.
+/// Makes the images of a profile below `output`, unless they are there.
 ///
 /// # Errors
-/// As [`bake::apply`], [`bake::verify`] and the output formats;
+/// As [`prepare`], [`bake::apply`], [`bake::verify`] and the output formats;
 /// [`crate::Class::Environment`] when the output folder cannot be used.
-pub fn run(
-    request: &Request<'_>,
-    prepared: Prepared,
-    output: &Path,
-    progress: &dyn Progress,
-) -> Result<Built> {
-    let key = prepared.plan.key();
-    let place = Place::take(output, &prepared.plan.profile, &key, progress)?;
-    if let Some(manifest) = place.present()? {
-        return Ok(Built {
-            folder: place.folder().to_owned(),
-            key: key.to_string(),
-            present: true,
-            manifest,
-        });
-    }
+pub fn run(request: &Request<'_>, output: &Path, progress: &dyn Progress) -> Result<Built> {
     let log = Log::new(progress);
-    let work = place.begin()?;
-    let outcome = make(request, prepared, &work, &log);
-    match outcome {
-        Ok(manifest) => {
-            log.write(&work.join("build.log"))?;
-            place.finish(&work)?;
-            Ok(Built {
-                folder: place.folder().to_owned(),
-                key: key.to_string(),
-                present: false,
-                manifest,
-            })
-        }
-        Err(error) => {
-            // The error that matters is the first one.
-            std::fs::remove_dir_all(&work).ok();
-            Err(error)
-        }
+    let prepared = prepare(request, &log)?;
+    let key = prepared.plan.key();
+    let place = Place::take(output, &prepared.plan.profile, &key, &log)?;
+    let built = |manifest, present| Built {
+        folder: place.folder().to_owned(),
+        key: key.to_string(),
+        present,
+        manifest,
+    };
+    if let Some(manifest) = place.present()? {
+        return Ok(built(manifest, true));
     }
+    let work = place.begin()?;
+    let outcome = make(request, prepared, &work, &log).and_then(|manifest| {
+        log.write(&work.join("build.log"))?;
+        place.finish(&work)?;
+        Ok(built(manifest, false))
+    });
+    if outcome.is_err() {
+        // The error that matters is the first one.
+        std::fs::remove_dir_all(&work).ok();
+    }
+    outcome
 }
 
 fn make(
@@ -256,7 +246,9 @@ fn make(
     manifest.partitions = layout.entries();
     manifest.images = check_and_write(&plan, &disk, &layout, raw, work, progress)?;
     // Nothing gets its final name before the base is known to be what was pinned.
-    verification.finish()?;
+    if let Some(running) = verification {
+        running.finish()?;
+    }
     write::documents(work, &manifest)?;
     Ok(manifest)
 }

@@ -1,6 +1,7 @@
 //! Where a build lands: `OUTPUT/PROFILE/KEY`, all at once or not at all.
 
 use std::fs::{File, TryLockError};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +9,28 @@ use crate::error::{Context as _, Error, Result};
 use crate::progress::Progress;
 use crate::report::Manifest;
 use crate::store::Digest;
+
+/// Name of the manifest in the folder of a build.
+const MANIFEST: &str = "manifest.json";
+/// Largest manifest that is read, in bytes.
+const MANIFEST_LIMIT: u64 = 64 << 20;
+
+/// Reads the manifest of the build in `folder`.
+///
+/// # Errors
+/// [`crate::Class::Input`] when there is none, or it is no manifest.
+pub fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join(MANIFEST);
+    let doing = || format!("read {}", path.display());
+    let mut text = Vec::new();
+    File::open(&path)
+        .and_then(|file| file.take(MANIFEST_LIMIT + 1).read_to_end(&mut text))
+        .doing(doing)?;
+    if text.len() as u64 > MANIFEST_LIMIT {
+        return Err(Error::input(format!("{}: it is too large", doing())));
+    }
+    serde_json::from_slice(&text).map_err(|error| Error::input(doing()).caused_by(error))
+}
 
 /// Begins the names of folders that are not finished.
 const WORK: &str = ".work-";
@@ -72,23 +95,33 @@ impl Place {
         &self.folder
     }
 
-    /// The manifest, when the build is there already.
+    /// The manifest, when the build is there already, whole.
     pub fn present(&self) -> Result<Option<Manifest>> {
-        let path = self.folder.join("manifest.json");
-        let doing = || format!("read {}", path.display());
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io(doing(), error)),
+        let again = format!(
+            "remove the folder {} and build again",
+            self.folder.display()
+        );
+        let manifest = match read_manifest(&self.folder) {
+            Ok(manifest) => manifest,
+            Err(_) if !self.folder.join(MANIFEST).exists() => return Ok(None),
+            Err(error) => return Err(error.hint(again)),
         };
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| {
-            Error::input(doing()).caused_by(error).hint(format!(
-                "remove the folder {} and build again",
-                self.folder.display()
-            ))
-        })?;
-        let same = manifest.build_key.as_deref() == Some(self.key.to_string().as_str());
-        Ok(same.then_some(manifest))
+        if manifest.build_key.as_deref() != Some(self.key.to_string().as_str()) {
+            return Ok(None);
+        }
+        // Somebody may have taken an image away or cut it short since.
+        for image in &manifest.images {
+            let path = self.folder.join(&image.name);
+            let size = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
+            if size != Some(image.size) {
+                return Err(Error::input(format!(
+                    "use the build that is there already: {} is gone or has another size",
+                    path.display()
+                ))
+                .hint(again));
+            }
+        }
+        Ok(Some(manifest))
     }
 
     /// Removes what dead builds left, and makes the folder to work in.

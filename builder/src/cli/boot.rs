@@ -30,7 +30,8 @@ pub struct Boot {
     image: PathBuf,
     #[command(flatten)]
     seed: SeedArguments,
-    /// UEFI firmware code to use instead of the distribution's, or `bios`
+    /// UEFI firmware code to use instead of the distribution's; or `bios`, or
+    /// `secure-boot`
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
     /// What runs the guest
@@ -133,6 +134,7 @@ impl Boot {
             firmware: match &self.firmware {
                 None => FirmwareChoice::Uefi,
                 Some(word) if word.as_os_str() == "bios" => FirmwareChoice::Bios,
+                Some(word) if word.as_os_str() == "secure-boot" => FirmwareChoice::SecureBoot,
                 Some(code) => FirmwareChoice::Files {
                     code: code.clone(),
                     vars: None,

@@ -97,8 +97,7 @@ impl Build {
             firstboot: self.baking.firstboot(),
             engine: self.baking.engine(),
         };
-        let prepared = build::prepare(&request, progress)?;
-        let built = build::run(&request, prepared, &self.output, progress)?;
+        let built = build::run(&request, &self.output, progress)?;
         let outcome = Outcome {
             built,
             seconds: context.reporter.elapsed().as_secs_f64(),

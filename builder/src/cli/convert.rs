@@ -1,6 +1,7 @@
 //! `nodekiln convert`.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -64,6 +65,15 @@ impl Convert {
             allow_backing_file: self.allow_backing_file,
         };
         let base = open_base(&self.image, &options)?;
+        self.refuse_the_same_file()?;
+        if let Some(folder) = self.output.parent() {
+            // What a killed process left beside the output.
+            output::clear_leftovers(if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            })?;
+        }
         let pending = Pending::create(&self.output)?;
         let size = match to {
             Format::Raw => {
@@ -99,6 +109,22 @@ impl Convert {
                 printer::bytes(converted.virtual_size)
             )
         })
+    }
+
+    /// The image is only read; replacing it would lose it.
+    fn refuse_the_same_file(&self) -> Result<()> {
+        let identity = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let output = identity(&self.output);
+        if output.is_some() && output == identity(&self.image) {
+            return Err(
+                Error::input(format!("convert {} into itself", self.image.display()))
+                    .hint("name another output"),
+            );
+        }
+        Ok(())
     }
 
     fn format(&self) -> Result<Format> {

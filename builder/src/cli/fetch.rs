@@ -1,9 +1,12 @@
 //! `nodekiln fetch`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use nodekiln::base::StoreSources;
 use nodekiln::base::fetch;
 use nodekiln::{Result, environment};
+use serde::Serialize;
 
 use super::Context;
 use super::inputs::{self, ProfileArgument, StoreArguments};
@@ -18,6 +21,13 @@ pub struct Fetch {
     store: StoreArguments,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fetched {
+    store: PathBuf,
+    files: usize,
+}
+
 impl Fetch {
     pub fn run(&self, context: &Context) -> Result<()> {
         let loaded = self.profile.load()?;
@@ -26,6 +36,17 @@ impl Fetch {
         let epoch = environment::source_date_epoch()?;
         let progress = context.reporter.as_ref();
         let sources = StoreSources::new(&store, &fetcher, &loaded.folder, epoch, progress);
-        fetch(&locked, &loaded.profile.spec.base, &sources)
+        fetch(&locked, &loaded.profile.spec.base, &sources)?;
+        let fetched = Fetched {
+            store: store.folder().to_owned(),
+            files: 1 + locked.components.len(),
+        };
+        context.printer.result(&fetched, |fetched| {
+            format!(
+                "{}: all {} inputs are there",
+                fetched.store.display(),
+                fetched.files
+            )
+        })
     }
 }

@@ -106,8 +106,10 @@ pub fn small_file(path: &Path) -> Result<Vec<u8>> {
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
         .map_err(|error| Error::io(doing(), error))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::input(format!("{}: it has more than {limit} bytes", doing()))
-            .hint("is this the right file? User data has a few KiB"));
+        return Err(
+            Error::input(format!("{}: it has more than {limit} bytes", doing()))
+                .hint("is this the right file? User data has a few KiB"),
+        );
     }
     Ok(bytes)
 }

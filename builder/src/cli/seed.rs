@@ -72,7 +72,11 @@ impl SeedArguments {
             seed.instance_id.clone_from(id);
         }
         seed.hostname.clone_from(&self.hostname);
-        seed.network_config = self.network_config.as_deref().map(inputs::small_file).transpose()?;
+        seed.network_config = self
+            .network_config
+            .as_deref()
+            .map(inputs::small_file)
+            .transpose()?;
         seed.time = nodekiln::environment::source_date_epoch()?.unwrap_or(0);
         let format = match self.seed_format {
             Kind::Nocloud => Format::NoCloud,

@@ -72,6 +72,7 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
         base: inputs.locked.base.sha256,
         epoch: inputs.epoch,
         disk_size: inputs.disk_size,
+        by_kernel: false,
         volumes: draft.into_volumes(&inputs.partitions),
         outputs: spec.outputs.clone(),
     };

@@ -54,6 +54,10 @@ pub struct Plan {
     /// Size of the disk in bytes, if it has to be larger than the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_size: Option<u64>,
+    /// Whether the kernel lays the files out. Its bytes are not ours, nor the same
+    /// twice, so they are another build.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_kernel: bool,
     /// The changes, by the volume they are for.
     pub volumes: BTreeMap<Target, VolumePlan>,
     /// What is written at the end.
@@ -95,8 +99,8 @@ pub struct VolumePlan {
 pub struct Entry {
     /// What it is and what is in it.
     pub node: Node,
-    /// Owner, mode, time, extended attributes. `None` for a folder that keeps
-    /// those it has if it exists.
+    /// Owner, mode, time, extended attributes; of a folder that is kept, those
+    /// that it gets when it does not exist.
     pub attributes: Attributes,
     /// Which part of the wish asked for it.
     pub reason: Reason,
