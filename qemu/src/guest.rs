@@ -199,7 +199,7 @@ mod tests {
         let user_data = String::from_utf8(seed.user_data().expect("made")).expect("text");
         let encoded = user_data
             .lines()
-            .find_map(|line| line.trim().strip_prefix("content: "))
+            .find_map(|line| line.strip_prefix("echo ")?.split(' ').next())
             .expect("a script");
         let script = String::from_utf8(STANDARD.decode(encoded).expect("base64")).expect("text");
         let (_, script) = script.split_once('\n').expect("a first line");
