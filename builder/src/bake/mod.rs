@@ -208,9 +208,8 @@ struct Checked<'a> {
 
 impl Read for Checked<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.progress.stopped() {
-            return Err(io::Error::other("stopped on request"));
-        }
+        // Carried whole, so that its class reaches the exit code.
+        self.progress.check().map_err(io::Error::other)?;
         let count = self.inner.read(buffer)?;
         self.hash.update(&buffer[..count]);
         self.size += count as u64;

@@ -174,9 +174,8 @@ struct Hashing<'a> {
 
 impl Write for Hashing<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if self.progress.stopped() {
-            return Err(io::Error::other("stopped on request"));
-        }
+        // Carried whole, so that its class reaches the exit code.
+        self.progress.check().map_err(io::Error::other)?;
         self.hash.update(buffer);
         self.progress.advance(Step::Verify, buffer.len() as u64);
         Ok(buffer.len())

@@ -139,7 +139,9 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            reporter.failed(&problem);
+            if reporter.failed(&problem) {
+                return ExitCode::from(error::code(problem.class()));
+            }
             error::report(&printer, &problem)
         }
     }

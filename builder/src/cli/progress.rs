@@ -173,14 +173,17 @@ impl Reporter {
         }
     }
 
-    /// Tells of the command's failure, where the mode wants it as an event.
-    pub fn failed(&self, problem: &Error) {
-        if matches!(self.mode, Mode::Json) {
+    /// Tells of the command's failure, where the mode wants it as an event, and
+    /// says whether it did: text after it would not be JSON Lines.
+    pub fn failed(&self, problem: &Error) -> bool {
+        let wanted = matches!(self.mode, Mode::Json);
+        if wanted {
             self.json(&Event::Error {
                 at: self.at(),
                 error: error::to_json(problem),
             });
         }
+        wanted
     }
 
     /// Prints a line to standard error without tearing the bars.
