@@ -51,8 +51,10 @@ fn fetch_base(locked: &LockedProfile, base: &Base, sources: &StoreSources<'_>) -
     if sources.store().contains(&locked.base.sha256) {
         return Ok(());
     }
-    let Origin::Bootstrap { packages, .. } = &locked.base.origin else {
-        return fetch_file(&locked.base, sources);
+    let packages = match &locked.base.origin {
+        Origin::Url(_) => return fetch_file(&locked.base, sources),
+        Origin::Path(path) => return fetch_local_base(path, &locked.base, base, sources),
+        Origin::Bootstrap { packages, .. } => packages,
     };
     let wish = base.bootstrap.as_ref().ok_or_else(|| {
         Error::input("the lock has a bootstrapped base, the profile another one")
@@ -68,6 +70,26 @@ fn fetch_base(locked: &LockedProfile, base: &Base, sources: &StoreSources<'_>) -
     ))
     .caused_by(changes(packages, &made.packages))
     .hint("the package archive has moved on: run `nodekiln lock --upgrade`, or copy the store from where the lock was made"))
+}
+
+fn fetch_local_base(
+    path: &str,
+    locked: &LockedFile,
+    base: &Base,
+    sources: &StoreSources<'_>,
+) -> Result<()> {
+    let found = sources.local_base(Path::new(path), None, base.allow_backing_file)?;
+    if found.image.sha256 == locked.sha256 {
+        return Ok(());
+    }
+    Err(
+        Error::input(format!("read {path}: it is not the file that was locked"))
+            .caused_by(format!(
+                "its pin would be {}, not {}",
+                found.image.sha256, locked.sha256
+            ))
+            .hint("run `nodekiln lock` when it was changed on purpose"),
+    )
 }
 
 /// The packages that differ, in words.

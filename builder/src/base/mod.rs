@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 mod fetch;
+mod local;
 mod sources;
 
 pub use fetch::fetch;

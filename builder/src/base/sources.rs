@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::bootstrap::{self, DEFAULT_EPOCH};
-use crate::error::{Class, Context as _, Error, Result};
-use crate::lock::{Bootstrapped, MemberSelection, Sources, Stored, Unpacked, VerifiedList};
+use super::local;
+use crate::error::{Context as _, Error, Result};
+use crate::lock::{
+    Bootstrapped, LocalBase, MemberSelection, Sources, Stored, Unpacked, VerifiedList,
+};
 use crate::profile::model::{Architecture, Bootstrap};
 use crate::profile::size;
 use crate::progress::Progress;
@@ -81,20 +84,37 @@ impl Sources for StoreSources<'_> {
         self.fetcher.text(url, limit, self.progress)
     }
 
+    fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
+
+    fn is_present(&self, path: &Path) -> bool {
+        self.resolve(path).exists()
+    }
+
     fn local(&self, path: &Path, expected: Option<Digest>) -> Result<Stored> {
         let path = self.resolve(path);
-        let added = self.store.add_file(&path, expected);
-        // A local file is the user's own: a wrong one is wrong input.
-        let (sha256, size) = added.map_err(|error| {
-            if error.class() == Class::Dependency {
-                Error::input(format!("read {}: its sha256 is not the expected one", path.display()))
-                    .caused_by(error)
-                    .hint("correct the sha256, or run `nodekiln lock --upgrade` when the file was changed on purpose")
-            } else {
-                error
-            }
-        })?;
+        let (sha256, size) = self
+            .store
+            .add_file(&path, expected)
+            .map_err(|error| local::wrong_file(&path, error))?;
         Ok(Stored { sha256, size })
+    }
+
+    fn local_base(
+        &self,
+        path: &Path,
+        expected: Option<Digest>,
+        allow_backing_file: bool,
+    ) -> Result<LocalBase> {
+        let path = self.resolve(path);
+        local::add(
+            self.store,
+            &path,
+            expected,
+            allow_backing_file,
+            self.progress,
+        )
     }
 
     fn members(&self, archive: &Digest, selection: &MemberSelection) -> Result<Unpacked> {

@@ -8,7 +8,7 @@ mod upstream;
 
 pub use placement::{
     ALL, ARCHIVE_ENDINGS, Component, PROGRAM_MODE, Shape, component, component_of_label,
-    is_archive, wanted,
+    is_archive, omitted, wanted,
 };
 pub use upstream::{
     Checksum, Defaults, NEWEST_MINOR, OLDEST_MINOR, Upstream, Wish, defaults, is_upstream, upstream,

@@ -17,9 +17,6 @@ pub struct Component {
     pub shape: Shape,
     /// The credential provider that needs it; `None` when both do.
     pub provider: Option<CredentialProvider>,
-    /// Whether there is no node without it: it can come from the base, but it
-    /// cannot be omitted.
-    pub required: bool,
     /// What a node without it cannot do.
     pub without: &'static str,
 }
@@ -53,7 +50,6 @@ pub static ALL: [Component; 9] = [
             destination: "/usr/bin/kubelet",
         },
         provider: None,
-        required: true,
         without: "the machine cannot be a node",
     },
     Component {
@@ -63,7 +59,6 @@ pub static ALL: [Component; 9] = [
             destination: "/usr/local/bin/kubectl",
         },
         provider: None,
-        required: false,
         without: "nobody can ask the cluster from the node",
     },
     Component {
@@ -74,7 +69,6 @@ pub static ALL: [Component; 9] = [
             member_folder: "bin",
         },
         provider: None,
-        required: true,
         without: "kubelet has no container runtime",
     },
     Component {
@@ -84,7 +78,6 @@ pub static ALL: [Component; 9] = [
             destination: "/usr/sbin/runc",
         },
         provider: None,
-        required: true,
         without: "containerd cannot start containers",
     },
     Component {
@@ -95,7 +88,6 @@ pub static ALL: [Component; 9] = [
             member_folder: "",
         },
         provider: None,
-        required: false,
         without: "network add-ons that rely on the reference plugins do not start",
     },
     Component {
@@ -105,7 +97,6 @@ pub static ALL: [Component; 9] = [
             destination: "/etc/eks/image-credential-provider/ecr-credential-provider",
         },
         provider: None,
-        required: false,
         without: "the node cannot pull from private repositories of Amazon ECR",
     },
     Component {
@@ -115,7 +106,6 @@ pub static ALL: [Component; 9] = [
             destination: "/usr/local/bin/aws-iam-authenticator",
         },
         provider: None,
-        required: false,
         without: "the node cannot authenticate to the cluster",
     },
     Component {
@@ -125,7 +115,6 @@ pub static ALL: [Component; 9] = [
             destination: "/usr/local/bin/aws_signing_helper",
         },
         provider: Some(CredentialProvider::IamRa),
-        required: false,
         without: "the node cannot get AWS credentials with its certificate",
     },
     Component {
@@ -135,7 +124,6 @@ pub static ALL: [Component; 9] = [
             destination: "/opt/ssm/ssm-setup-cli",
         },
         provider: Some(CredentialProvider::Ssm),
-        required: false,
         without: "the node cannot register with AWS Systems Manager",
     },
 ];
@@ -163,6 +151,17 @@ pub fn wanted(profile: &Profile) -> Vec<(&'static Component, Option<&ComponentSo
         .map(|part| (part, profile.spec.kubernetes.components.get(&part.name)))
         .filter(|(_, source)| source.is_none_or(|source| !source.omit))
         .collect()
+}
+
+/// The components that `profile` leaves out, although the node would need them.
+pub fn omitted(profile: &Profile) -> Vec<&'static Component> {
+    let is_omitted = |part: &&Component| {
+        let source = profile.spec.kubernetes.components.get(&part.name);
+        part.provider
+            .is_none_or(|provider| provider == profile.spec.credential_provider)
+            && source.is_some_and(|source| source.omit)
+    };
+    ALL.iter().filter(is_omitted).collect()
 }
 
 /// The endings of the archives that can be unpacked.

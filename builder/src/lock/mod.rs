@@ -16,8 +16,8 @@ pub use checksum_file::checksum_in;
 pub use inputs::{base_inputs_digest, inputs_digest, is_current};
 pub use resolve::resolve;
 pub use sources::{
-    Bootstrapped, MemberSelection, OTHERS_LIMIT, Sources, Stored, StoredMember, Unpacked,
-    VerifiedList,
+    Bootstrapped, LocalBase, MemberSelection, OTHERS_LIMIT, Sources, Stored, StoredMember,
+    Unpacked, VerifiedList,
 };
 pub use upgrade::{Input, Upgrade};
 

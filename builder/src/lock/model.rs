@@ -53,7 +53,9 @@ pub struct LockedFile {
     pub size: u64,
     /// How it was trusted, in words: `sha256 in the profile`, `sha256 in the
     /// catalogue`, `checksum file URL`, `SHA256SUMS signed by FINGERPRINT`,
-    /// `local file`, `bootstrapped`.
+    /// `local file`, `bootstrapped`. A local raw base, or one with a backing
+    /// file, is written anew as one qcow2: then this says so, and digest and size
+    /// are those of that qcow2.
     pub trust: String,
 }
 

@@ -44,6 +44,16 @@ impl MemberSelection {
     }
 }
 
+/// A local base image that now lies in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalBase {
+    /// The image in the store.
+    pub image: Stored,
+    /// Whether it was written anew as one qcow2: a raw image, or one with a
+    /// backing file.
+    pub is_rewritten: bool,
+}
+
 /// A member of an archive that now lies in the store by its own digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredMember {
@@ -106,12 +116,32 @@ pub trait Sources {
     /// than `limit`.
     fn text(&self, url: &str, limit: u64) -> Result<Vec<u8>>;
 
+    /// Tells the user something that is no error.
+    fn note(&self, text: &str);
+
+    /// Whether a local file is there.
+    fn is_present(&self, path: &Path) -> bool;
+
     /// Copies a local file into the store.
     ///
     /// # Errors
     /// [`crate::Class::Input`] when it is absent, no regular file, or its sha256
     /// is not `expected`.
     fn local(&self, path: &Path, expected: Option<Digest>) -> Result<Stored>;
+
+    /// Takes a local base image into the store, as one file that needs no other:
+    /// the same content gives the same object. `expected` is of the local file.
+    ///
+    /// # Errors
+    /// As [`Sources::local`]; [`crate::Class::Input`] when it is no image;
+    /// [`crate::Class::Unsupported`] for one with a backing file unless
+    /// `allow_backing_file`.
+    fn local_base(
+        &self,
+        path: &Path,
+        expected: Option<Digest>,
+        allow_backing_file: bool,
+    ) -> Result<LocalBase>;
 
     /// Unpacks what `selection` takes from an archive that lies in the store into
     /// the store, with bounds on entries, sizes and ratio.

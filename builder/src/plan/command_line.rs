@@ -7,6 +7,7 @@ use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::os::Tree;
 use crate::os::tree::fixed;
+use crate::profile::names::is_kernel_argument;
 
 const REASON: &str = "kernel command line";
 /// What GRUB reads.
@@ -32,11 +33,7 @@ impl Edit {
         let mut edit = Self::default();
         for argument in wish {
             let text = argument.strip_prefix('-').unwrap_or(argument);
-            let is_plain = !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_graphic() && !b"'\"\\$`;&|<>(){}*?#".contains(&byte));
-            if !is_plain {
+            if !is_kernel_argument(argument) {
                 return Err(Error::input(format!(
                     "plan the kernel argument '{}': spaces, quotes and what shells or GRUB give a meaning are not taken",
                     argument.escape_debug()

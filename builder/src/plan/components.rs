@@ -23,6 +23,8 @@ use crate::volume::Kind;
 const KUBELET_UNIT: &str = include_str!("kubelet.service");
 /// Where the kubelet's unit lies.
 const KUBELET_UNIT_PATH: &str = "/etc/systemd/system/kubelet.service";
+/// The kubelet's version, where Amazon's images have it and first boot looks.
+const KUBELET_VERSION_PATH: &str = "/etc/eks/kubelet-version.txt";
 /// containerd's unit, for a containerd that does not come from a package: its
 /// release archive has none.
 const CONTAINERD_UNIT: &str = include_str!("containerd.service");
@@ -69,6 +71,19 @@ pub(super) fn plan(draft: &mut Draft<'_>, inputs: &Inputs<'_>) -> Result<()> {
     }
     if is_present(inputs, ComponentName::Kubelet) {
         plan_kubelet(draft)?;
+    }
+    if is_baked(inputs, ComponentName::Kubelet) {
+        // What `kubelet --version` prints: first boot then need not start the
+        // largest program of the node to ask. containerd's line names a build
+        // that nothing here knows, so first boot asks it itself.
+        let version = &inputs.profile.spec.kubernetes.version;
+        let text = format!("Kubernetes v{version}\n");
+        draft.put_text(
+            &fixed(KUBELET_VERSION_PATH),
+            0o644,
+            text,
+            "component kubelet",
+        )?;
     }
     plan_cni(draft, inputs)?;
     plan_ssm(draft, inputs)?;

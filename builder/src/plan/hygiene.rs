@@ -71,6 +71,16 @@ pub const CHECKS: &[Check] = &[
         look: ssh_host_keys,
     },
     Check {
+        name: "ssh-keys",
+        about: "is somebody's private SSH key",
+        look: ssh_keys,
+    },
+    Check {
+        name: "storage-identity",
+        about: "names one machine to its storage",
+        look: storage_identity,
+    },
+    Check {
         name: "authorized-keys",
         about: "lets somebody in who was not asked for",
         look: authorized_keys,
@@ -281,7 +291,8 @@ fn ssh_host_keys(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
     within(tree, "/etc/ssh", |name| name.starts_with(b"ssh_host_"))
 }
 
-fn authorized_keys(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
+/// Home directories: root's, and those below `/home`.
+fn homes(tree: &mut dyn Tree) -> Result<Vec<ImagePath>> {
     let mut homes = vec![fixed("/root")];
     let folder = tree.resolve(&fixed("/home"))?;
     for entry in tree.list(&folder)? {
@@ -289,8 +300,47 @@ fn authorized_keys(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
             homes.push(folder.join(&entry.name)?);
         }
     }
+    Ok(homes)
+}
+
+/// Every private key begins with a line `-----BEGIN ... PRIVATE KEY-----`,
+/// whatever its file is called.
+fn ssh_keys(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    const KEY: &[u8] = b"PRIVATE KEY-----";
     let mut findings = Vec::new();
-    for home in homes {
+    for home in homes(tree)? {
+        let folder = tree.resolve(&home.join(".ssh")?)?;
+        for entry in tree.list(&folder)? {
+            if entry.kind != Kind::File {
+                continue;
+            }
+            let path = folder.join(&entry.name)?;
+            let head = tree.read_head(&path, 64)?;
+            if head.starts_with(BEGIN) && head.windows(KEY.len()).any(|part| part == KEY) {
+                findings.push(remove(path));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Storage tells machines apart by these names; where they are absent, their
+/// services or the administrator make new ones.
+fn storage_identity(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
+    present(
+        tree,
+        &[
+            "/etc/iscsi/initiatorname.iscsi",
+            "/etc/nvme/hostnqn",
+            "/etc/nvme/hostid",
+        ],
+    )
+}
+
+fn authorized_keys(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for home in homes(tree)? {
         for name in ["authorized_keys", "authorized_keys2"] {
             let path = tree.resolve_parent(&home.join(".ssh")?.join(name)?)?;
             if tree.metadata(&path)?.is_some_and(|found| found.size > 0) {
@@ -456,22 +506,27 @@ fn is_rotated(name: &[u8]) -> bool {
 }
 
 fn history(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
-    let mut findings = present(
-        tree,
-        &[
-            "/root/.bash_history",
-            "/root/.python_history",
-            "/root/.lesshst",
-            "/root/.viminfo",
-            "/root/.wget-hsts",
-            "/root/.ssh/known_hosts",
-        ],
-    )?;
-    let homes = tree.resolve(&fixed("/home"))?;
-    for entry in tree.list(&homes)? {
-        let path = homes.join(&entry.name)?.join(".bash_history")?;
-        if tree.metadata(&path)?.is_some() {
-            findings.push(remove(path));
+    const NAMES: [&str; 9] = [
+        ".bash_history",
+        ".zsh_history",
+        ".ash_history",
+        ".sh_history",
+        ".python_history",
+        ".lesshst",
+        ".viminfo",
+        ".wget-hsts",
+        ".ssh/known_hosts",
+    ];
+    let mut findings = Vec::new();
+    for home in homes(tree)? {
+        for name in NAMES {
+            let path = name
+                .split('/')
+                .try_fold(home.clone(), |path, step| path.join(step))?;
+            let path = tree.resolve_parent(&path)?;
+            if tree.metadata(&path)?.is_some() {
+                findings.push(remove(path));
+            }
         }
     }
     Ok(findings)

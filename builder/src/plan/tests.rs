@@ -451,6 +451,49 @@ fn nothing_of_one_machine_can_be_baked() {
 }
 
 #[test]
+fn traces_of_people_and_of_storage_go() {
+    let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n";
+    let paths = [
+        ("/etc/iscsi/initiatorname.iscsi", "InitiatorName=x"),
+        ("/etc/nvme/hostnqn", "nqn"),
+        ("/etc/nvme/hostid", "id"),
+        ("/root/.ssh/id_ed25519", key),
+        ("/home/ubuntu/.ssh/deploy", key),
+        ("/home/ubuntu/.zsh_history", "x"),
+        ("/home/ubuntu/.python_history", "x"),
+        ("/root/.lesshst", "x"),
+        ("/home/ubuntu/.viminfo", "x"),
+        ("/home/ubuntu/.wget-hsts", "x"),
+    ];
+    let mut volume = debian()
+        .with_file("/root/.ssh/config", "Host *\n")
+        .expect("writable");
+    for (path, text) in paths {
+        volume = volume.with_file(path, text).expect("writable");
+    }
+    let (plan, _) = planned(volume, &profile(), Vec::new()).expect("plans");
+    let removals = &plan.volumes[&Target::Root].removals;
+    for (path, _) in paths {
+        assert!(removals.contains_key(&fixed(path)), "{path}");
+    }
+    assert!(!removals.contains_key(&fixed("/root/.ssh/config")));
+}
+
+#[test]
+fn first_boot_need_not_ask_the_kubelet_its_version() {
+    let (plan, _) = planned(debian(), &profile(), Vec::new()).expect("plans");
+    let entries = &plan.volumes[&Target::Root].entries;
+    assert_eq!(
+        text_at(&plan, "/etc/eks/kubelet-version.txt"),
+        "Kubernetes v1.34.4\n"
+    );
+    assert!(!entries.contains_key(&fixed("/etc/eks/containerd-version.txt")));
+    // First boot believes it unless the kubelet is newer.
+    let modified = |path| entries[&fixed(path)].attributes.modified;
+    assert!(modified("/etc/eks/kubelet-version.txt") >= modified("/usr/bin/kubelet"));
+}
+
+#[test]
 fn says_what_the_base_lacks() {
     let mut profile = profile();
     profile.spec.kernel.modules = vec!["br_netfilte".to_owned()];

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub(crate) use check::names;
 pub use nearest::{closest, nearest};
 pub use schema::schema;
 pub use tree::SIZE_LIMIT;
@@ -199,7 +200,11 @@ fn together(mut problems: Vec<Error>) -> Error {
             .place()
             .map_or((0, 0), |place| (place.line, place.column))
     });
+    let more = problems.len().saturating_sub(PROBLEM_LIMIT);
     problems.truncate(PROBLEM_LIMIT);
+    if more > 0 {
+        problems.push(Error::input(format!("and {more} more problems")));
+    }
     let mut problems = problems.into_iter();
     match problems.next() {
         Some(first) => first.and(problems.collect()),

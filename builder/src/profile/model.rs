@@ -122,7 +122,8 @@ pub struct Base {
     /// An https URL of a raw or qcow2 image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The image's sha256; where it is absent, `nodekiln lock` finds it.
+    /// sha256 of the image as it is given. A `url` needs it, or `checksums`;
+    /// without it, `nodekiln lock` pins a `path` as it finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// The vendor's list of checksums, for `url` without `sha256`.
@@ -132,6 +133,7 @@ pub struct Base {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
     /// Lets a qcow2 base have a backing file (below the same folder).
+    /// `nodekiln lock` makes one image of both and pins that.
     #[serde(default)]
     pub allow_backing_file: bool,
 }
@@ -255,7 +257,8 @@ pub struct ComponentSource {
     /// A program or an archive on this machine, relative to the profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// sha256 of the file; where it is absent, `nodekiln lock` finds it.
+    /// sha256 of the file. Without it, `nodekiln lock` takes that of a `url` from
+    /// its checksum file, and pins a `path` as it finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// https URL of a checksum file, for `url` without `sha256`; `URL.sha256`
@@ -269,7 +272,9 @@ pub struct ComponentSource {
     /// The base image has it already.
     #[serde(default)]
     pub from_base: bool,
-    /// The image is to be made without it.
+    /// The image is to be made without it. `nodekiln lock` says what the node
+    /// cannot do then: without kubelet, containerd or runc it is no node, only
+    /// the image of one.
     #[serde(default)]
     pub omit: bool,
 }

@@ -1,17 +1,20 @@
 //! Writing objects: a temporary file, a sync, a rename.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Digest, Store, object_path, write_error};
+use crate::disk::is_zero;
 use crate::error::{Context as _, Error, Result};
 
 /// Bytes copied at once.
 const PIECE: usize = 1 << 20;
+/// Bytes of the smallest hole that is left.
+const BLOCK: usize = 64 << 10;
 
 /// An object that is being written. Dropped without [`Draft::keep`], it leaves
 /// nothing.
@@ -39,6 +42,9 @@ impl Draft {
     pub fn keep(self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
         let digest = Digest::from_bytes(self.hasher.finalize().into());
         check(expected, digest)?;
+        // What was skipped at the end is part of it too.
+        let length = self.file.as_file().set_len(self.size);
+        length.map_err(|error| write_error("write an object".to_owned(), error))?;
         let (file, path) = self.file.into_parts();
         self.store.place(&file, &path, &digest)?;
         // It has its final name: there is nothing left to remove.
@@ -47,17 +53,39 @@ impl Draft {
     }
 }
 
+impl Draft {
+    fn check_limit(&self, count: usize) -> io::Result<()> {
+        if count as u64 <= self.limit - self.size {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            Error::dependency(format!(
+                "write an object: it has more than the {} bytes that are allowed",
+                self.limit
+            )),
+        ))
+    }
+
+    /// As `write_all`, but leaves a hole for each block of zeros.
+    fn write_sparse(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for block in bytes.chunks(BLOCK) {
+            if is_zero(block) {
+                self.check_limit(block.len())?;
+                self.file.seek(SeekFrom::Current(block.len() as i64))?;
+                self.hasher.update(block);
+                self.size += block.len() as u64;
+            } else {
+                self.write_all(block)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.limit - self.size {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                Error::dependency(format!(
-                    "write an object: it has more than the {} bytes that are allowed",
-                    self.limit
-                )),
-            ));
-        }
+        self.check_limit(bytes.len())?;
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
         self.size += count as u64;
@@ -110,7 +138,7 @@ impl Store {
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(count) => draft.write_all(&buffer[..count]).map_err(|error| {
+                Ok(count) => draft.write_sparse(&buffer[..count]).map_err(|error| {
                     write_error(
                         format!("write an object into {}", self.folder().display()),
                         error,
@@ -125,7 +153,30 @@ impl Store {
         draft.keep(expected.as_ref())
     }
 
-    /// Takes in a copy of a regular file.
+    /// Takes in what `make` writes into the empty file that it is given.
+    ///
+    /// # Errors
+    /// What `make` fails with; [`crate::Class::Environment`] when the store
+    /// cannot be written.
+    pub fn add_made(&self, make: impl FnOnce(&File) -> Result<()>) -> Result<(Digest, u64)> {
+        let mut draft = self.draft(u64::MAX)?;
+        make(draft.file.as_file())?;
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match draft.file.as_file().read_at(&mut buffer, draft.size) {
+                Ok(0) => break,
+                Ok(count) => {
+                    draft.hasher.update(&buffer[..count]);
+                    draft.size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read back what went into the store", error)),
+            }
+        }
+        draft.keep(None)
+    }
+
+    /// Takes in a copy of a regular file. Zeros become holes.
     ///
     /// # Errors
     /// [`crate::Class::Input`] when it is absent or no regular file; else as

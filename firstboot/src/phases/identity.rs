@@ -22,6 +22,18 @@ pub(super) fn forget_another(
         return Ok(());
     }
     let message = "this disk was copied from another machine: starting anew";
+    forget(journal, system, message)
+}
+
+/// Where the journal cannot be read: this machine's work or another's was done
+/// here, nobody knows which. So nothing of it is used, as on a copied disk: a
+/// kubelet makes its certificates anew, and the machine becomes a node again.
+pub(super) fn forget_unknown(journal: &mut Journal, system: &dyn System) -> Result<(), Error> {
+    let message = "the journal of earlier work cannot be read: starting anew";
+    forget(journal, system, message)
+}
+
+fn forget(journal: &mut Journal, system: &dyn System, message: &str) -> Result<(), Error> {
     system.log(Level::Warning, message, &std::collections::BTreeMap::new());
     refuse_registration(system)?;
     system.remove(KUBELET_ENVIRONMENT)?;

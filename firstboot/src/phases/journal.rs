@@ -110,6 +110,18 @@ pub enum Owner {
     Another,
 }
 
+/// What lies where the journal belongs.
+#[derive(Debug)]
+pub enum OnDisk {
+    /// Nothing.
+    Absent,
+    /// Something that is no journal, or one of another version: somebody's work
+    /// was done here, and it cannot be told whose.
+    Unreadable,
+    /// A journal.
+    Journal(Journal),
+}
+
 impl Default for Journal {
     fn default() -> Self {
         Self {
@@ -122,13 +134,16 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Reads the journal; `None` when there is none, or none that can be read.
-    pub fn read(files: &dyn Files) -> Result<Option<Self>, system::Error> {
+    /// Reads the journal.
+    pub fn read(files: &dyn Files) -> Result<OnDisk, system::Error> {
         let Some(bytes) = files.read(PATH, LIMIT)? else {
-            return Ok(None);
+            return Ok(OnDisk::Absent);
         };
         let journal: Option<Self> = serde_json::from_slice(&bytes).ok();
-        Ok(journal.filter(|journal| journal.version == VERSION))
+        Ok(match journal.filter(|journal| journal.version == VERSION) {
+            Some(journal) => OnDisk::Journal(journal),
+            None => OnDisk::Unreadable,
+        })
     }
 
     /// Writes it.

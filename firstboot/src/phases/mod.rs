@@ -22,7 +22,7 @@ pub use error::Error;
 pub use journal::{Journal, PATH as JOURNAL, Record};
 pub use status::{Status, status};
 
-use journal::{Machine, Owner, digest};
+use journal::{Machine, OnDisk, Owner, digest};
 use steps::{Node, STEPS};
 
 use crate::datasource::{FindError, Found};
@@ -132,13 +132,22 @@ fn work(
     variables: &Variables,
 ) -> Result<(), Error> {
     let machine = Machine::read(system);
-    let journal = Journal::read(system)?.unwrap_or_default();
+    let on_disk = Journal::read(system)?;
+    let is_readable = !matches!(on_disk, OnDisk::Unreadable);
+    let journal = match on_disk {
+        OnDisk::Journal(journal) => journal,
+        OnDisk::Absent | OnDisk::Unreadable => Journal::default(),
+    };
     let mut work = Work {
         system,
         journal,
         is_saved: true,
     };
-    identity::forget_another(&mut work.journal, &machine, system)?;
+    if is_readable {
+        identity::forget_another(&mut work.journal, &machine, system)?;
+    } else {
+        identity::forget_unknown(&mut work.journal, system)?;
+    }
 
     let found = match find() {
         Err(FindError::NotFound { .. }) if work.was_done_by(&machine) => {

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
+use super::journal::OnDisk;
 use super::{Journal, Phase};
 use crate::system::{self, Files};
 
@@ -38,7 +39,8 @@ pub enum Status {
 
 /// Reads where the work stands.
 pub fn status(files: &dyn Files) -> Result<Status, system::Error> {
-    let Some(journal) = Journal::read(files)? else {
+    // After one that cannot be read the work starts anew.
+    let OnDisk::Journal(journal) = Journal::read(files)? else {
         return Ok(Status::Untouched);
     };
     let open = Phase::ALL.into_iter().find_map(|phase| {

@@ -22,6 +22,11 @@ const BLOCK: u64 = 4096;
 /// Smallest disk: less does not hold the packages that every base has.
 const SMALLEST: u64 = 2 << 30;
 
+/// Whether a disk of `size` bytes can be made: whole MiB, and enough of them.
+pub(crate) fn is_size(size: u64) -> bool {
+    size >= SMALLEST && size.is_multiple_of(1 << 20)
+}
+
 /// Where things lie on the disk, and who they are.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -39,11 +44,11 @@ impl Layout {
     /// [`crate::Class::Input`] when the size is too small or no whole number of
     /// MiB.
     pub(super) fn new(size: u64, seed: Digest) -> Result<Self> {
-        if size < SMALLEST || !size.is_multiple_of(1 << 20) {
+        if !is_size(size) {
             return Err(Error::input(format!(
                 "make a base of {size} bytes: it must be whole MiB, and 2GiB at least"
             ))
-            .hint("set base.bootstrap.size, for instance to 4GiB"));
+            .hint("set spec.base.bootstrap.size, for instance to 4GiB"));
         }
         Ok(Self {
             size,

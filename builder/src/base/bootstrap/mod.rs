@@ -17,6 +17,8 @@ mod packages;
 mod partition_table;
 mod root;
 
+pub(crate) use image::is_size;
+
 use std::fs::{File, OpenOptions};
 use std::io::BufReader;
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::profile::model::Architecture;
+use crate::profile::names::is_package;
 
 /// Packages of every base, whatever the architecture.
 const COMMON: [&str; 26] = [
@@ -78,17 +79,10 @@ pub(super) fn wanted(platform: Platform, asked: &[String]) -> Result<Vec<String>
     names.push(format!("grub-efi-{}-signed", platform.debian));
     names.push("shim-signed".to_owned());
     for name in asked {
-        let well_formed = name.len() >= 2
-            && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            && name
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
-            // apt reads a trailing sign as 'remove' or 'install'.
-            && !name.ends_with(['+', '-']);
-        if !well_formed {
+        if !is_package(name) {
             return Err(
                 Error::input(format!("'{name}' is no name of a Debian package"))
-                    .hint("names have lower-case letters, digits, '+', '-' and '.'"),
+                    .hint("write NAME or NAME=VERSION; names have lower-case letters, digits, '+', '-' and '.'"),
             );
         }
         names.push(name.clone());
@@ -143,7 +137,11 @@ mod tests {
         ] {
             assert!(wanted(platform, &[bad.to_owned()]).is_err(), "{bad}");
         }
-        let names = wanted(platform, &["runc".to_owned(), "udev".to_owned()]).expect("good");
+        let asked = ["runc", "udev", "g++", "socat=1.7.4.4-2"].map(str::to_owned);
+        let names = wanted(platform, &asked).expect("good");
+        for name in &asked {
+            assert!(names.contains(name), "{name}");
+        }
         assert!(names.contains(&"linux-image-cloud-amd64".to_owned()));
         assert!(names.contains(&"grub-efi-amd64-signed".to_owned()));
         assert!(names.contains(&"runc".to_owned()));

@@ -41,6 +41,22 @@ impl World {
         }
     }
 
+    /// A small disk, pinned as a lock pins it.
+    fn base(&self) -> LockedFile {
+        std::fs::write(self.folder.path().join("base.raw"), vec![1; 1 << 16]).expect("own");
+        let (store, folder) = (self.store("scratch"), self.folder.path());
+        let sources = StoreSources::new(&store, &self.fetcher, folder, None, &Silent);
+        let found = sources
+            .local_base(Path::new("base.raw"), None, false)
+            .expect("a disk");
+        LockedFile {
+            origin: Origin::Path("base.raw".to_owned()),
+            sha256: found.image.sha256,
+            size: found.image.size,
+            trust: "local file".to_owned(),
+        }
+    }
+
     fn fetch(&self, store: &Store, locked: &LockedProfile) -> Result<()> {
         let folder = self.folder.path();
         let sources = StoreSources::new(store, &self.fetcher, folder, None, &Silent);
@@ -88,7 +104,7 @@ fn copies_files_and_unpacks_members() {
     let world = World::new();
     let program = world.file("program", b"program");
     let archive = world.file("containerd.tar", &archive("bin/ctr", b"program"));
-    let locked = locked(world.file("base.raw", b"disk"), archive, &program);
+    let locked = locked(world.base(), archive, &program);
     let store = world.store("store");
     world.fetch(&store, &locked).expect("all is local");
     assert!(store.contains(&program.sha256));
@@ -105,7 +121,7 @@ fn names_everything_that_is_missing() {
     let world = World::new();
     let program = world.file("program", b"program");
     let mut wrong = world.file("containerd.tar", &archive("bin/other", b"program"));
-    let mut base = world.file("base.raw", b"disk");
+    let mut base = world.base();
     base.origin = Origin::Url("https://host.example/base.qcow2".to_owned());
     let store = world.store("store");
     let error = world
@@ -126,9 +142,9 @@ fn names_everything_that_is_missing() {
 fn a_changed_local_file_is_wrong_input() {
     let world = World::new();
     let program = world.file("program", b"program");
-    let base = world.file("base.raw", b"disk");
+    let base = world.base();
     let archive = world.file("containerd.tar", &archive("bin/ctr", b"program"));
-    std::fs::write(world.folder.path().join("base.raw"), b"other").expect("own");
+    std::fs::write(world.folder.path().join("base.raw"), vec![2; 1 << 16]).expect("own");
     let error = world
         .fetch(&world.store("store"), &locked(base, archive, &program))
         .expect_err("changed");
@@ -136,7 +152,7 @@ fn a_changed_local_file_is_wrong_input() {
     assert!(
         error
             .hint_text()
-            .is_some_and(|hint| hint.contains("lock --upgrade"))
+            .is_some_and(|hint| hint.contains("`nodekiln lock`"))
     );
 }
 

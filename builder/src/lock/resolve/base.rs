@@ -12,33 +12,58 @@ use crate::store::Digest;
 /// How a clear-signed text begins (RFC 9580 7).
 const CLEAR_SIGNED: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
 
+/// Added to the trust in a base whose pin is that of a copy in another format.
+const REWRITTEN: &str = "written anew as one qcow2";
+
 impl Resolver<'_> {
     pub(super) fn base(&self, inputs: Digest) -> Result<LockedFile> {
         if let Some(previous) = self.previous
             && previous.base_inputs == inputs
             && !self.upgrade.includes(Input::Base)
+            && !self.is_local_base_present()
         {
             return Ok(previous.base.clone());
         }
-        self.new_base()
-            .map_err(|error| error.context("lock the base image"))
+        let base = self
+            .new_base()
+            .map_err(|error| error.context("lock the base image"))?;
+        if let Some(previous) = self.previous
+            && previous.base_inputs == inputs
+            && previous.base.sha256 != base.sha256
+        {
+            self.sources
+                .note("the base image changed: it is pinned anew");
+        }
+        Ok(base)
+    }
+
+    /// A local base may have changed, or the file that it rests on.
+    fn is_local_base_present(&self) -> bool {
+        let path = self.profile.spec.base.path.as_deref();
+        path.is_some_and(|path| self.sources.is_present(path))
     }
 
     fn new_base(&self) -> Result<LockedFile> {
         let base = &self.profile.spec.base;
         let sha256 = base.sha256.as_deref().map(Digest::from_hex).transpose()?;
         if let Some(path) = &base.path {
-            let stored = self.local(path, sha256)?;
-            let trust = if sha256.is_some() {
+            let found = self
+                .sources
+                .local_base(path, sha256, base.allow_backing_file)?;
+            let vouched = if sha256.is_some() {
                 TRUST_PROFILE
             } else {
                 TRUST_LOCAL
             };
             return Ok(LockedFile {
                 origin: self.path_origin(path),
-                sha256: stored.sha256,
-                size: stored.size,
-                trust: trust.to_owned(),
+                sha256: found.image.sha256,
+                size: found.image.size,
+                trust: if found.is_rewritten {
+                    format!("{vouched}, {REWRITTEN}")
+                } else {
+                    vouched.to_owned()
+                },
             });
         }
         if let Some(url) = &base.url {

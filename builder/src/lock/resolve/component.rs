@@ -60,8 +60,14 @@ impl Resolver<'_> {
     ) -> Result<LockedComponent> {
         let wanted = self.wanted(part, source)?;
         let member = source.and_then(|source| source.member.as_deref());
-        if let Some(pin) = self.kept(part, &wanted, member) {
-            return Ok(pin);
+        let kept = self.kept(part, &wanted, member);
+        // A local file may have changed; where it is gone, the store has it.
+        let is_present =
+            matches!(&wanted, Wanted::Local { path, .. } if self.sources.is_present(path));
+        if let Some(pin) = &kept
+            && !is_present
+        {
+            return Ok(pin.clone());
         }
         let file = match &wanted {
             Wanted::Local { path, sha256 } => {
@@ -88,6 +94,14 @@ impl Resolver<'_> {
                 }
             }
         };
+        match kept {
+            Some(pin) if pin.file == file => return Ok(pin),
+            Some(_) => self.sources.note(&format!(
+                "the file of {} changed: it is pinned anew",
+                part.label
+            )),
+            None => {}
+        }
         let name = match &wanted {
             Wanted::Local { path, .. } => path
                 .file_name()

@@ -2,7 +2,8 @@
 //!
 //! What the profile still asks for keeps its pin; only what is new, changed or to
 //! be upgraded goes through [`Sources`]. A profile that asks for the same as
-//! before touches nothing at all.
+//! before touches nothing at all but its local files: these are looked at anew
+//! where they are present, for their content may have changed.
 
 mod base;
 mod component;
@@ -58,9 +59,13 @@ pub fn resolve(
         sources,
     };
     resolver.check_names()?;
+    for part in catalog::omitted(profile) {
+        sources.note(&format!("left out {}: {}", part.label, part.without));
+    }
     if let Some(previous) = previous
         && previous.inputs == inputs
         && *upgrade == Upgrade::Nothing
+        && !resolver.has_local_files()
     {
         return Ok(previous.clone());
     }
@@ -100,6 +105,15 @@ fn concerns_one_input(error: &Error) -> bool {
 }
 
 impl Resolver<'_> {
+    /// Whether any input is a local file that is there to be looked at.
+    fn has_local_files(&self) -> bool {
+        let components = catalog::wanted(self.profile).into_iter();
+        components
+            .filter_map(|(_, source)| source?.path.as_deref())
+            .chain(self.profile.spec.base.path.as_deref())
+            .any(|path| self.sources.is_present(path))
+    }
+
     /// An upgrade of what the profile does not pin is a mistake.
     fn check_names(&self) -> Result<()> {
         let Upgrade::Only(inputs) = self.upgrade else {

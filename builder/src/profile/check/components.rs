@@ -75,16 +75,6 @@ fn one_source(part: &Component, source: &ComponentSource, problems: &mut Problem
 }
 
 fn fitting(part: &Component, source: &ComponentSource, profile: &Profile, problems: &mut Problems) {
-    if part.required && source.omit {
-        problems.add(
-            &path(part, &["omit"]),
-            format!(
-                "{} cannot be omitted: {} without it",
-                part.label, part.without
-            ),
-            "give it a url or a path, or `fromBase: true` when the base image has it",
-        );
-    }
     let other = part
         .provider
         .is_some_and(|provider| provider != profile.spec.credential_provider);

@@ -1,11 +1,12 @@
 //! What a well-formed profile must also be: the checks that no schema says.
 
 mod components;
-mod names;
+pub(crate) mod names;
 mod system;
 
 use super::model::{Base, Profile};
 use super::size;
+use crate::base::bootstrap;
 
 /// One problem, by the path of keys and indices to the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +196,7 @@ fn base(base: &Base, problems: &mut Problems) {
                 );
             }
         }
-        disk_size(&at("size"), &bootstrap.size, problems);
+        bootstrap_size(&at("size"), &bootstrap.size, problems);
     }
 }
 
@@ -203,6 +204,17 @@ fn base(base: &Base, problems: &mut Problems) {
 const SMALLEST_DISK: u64 = 512 << 20;
 /// Bytes of the largest disk that is plausible.
 const LARGEST_DISK: u64 = 64 << 40;
+
+fn bootstrap_size(path: &[&str], text: &str, problems: &mut Problems) {
+    match size::parse(text) {
+        Ok(bytes) if bytes <= LARGEST_DISK && !bootstrap::is_size(bytes) => problems.add(
+            path,
+            format!("'{text}' is no size for a bootstrapped disk"),
+            "use whole MiB, and 2GiB at least, such as 4GiB",
+        ),
+        _ => disk_size(path, text, problems),
+    }
+}
 
 fn disk_size(path: &[&str], text: &str, problems: &mut Problems) {
     match size::parse(text) {

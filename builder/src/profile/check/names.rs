@@ -70,8 +70,9 @@ pub(super) fn is_suite(text: &str) -> bool {
 }
 
 /// A Debian package, as apt takes it: `NAME` or `NAME=VERSION`
-/// (Debian Policy 5.6.1 and 5.6.12).
-pub(super) fn is_package(text: &str) -> bool {
+/// (Debian Policy 5.6.1 and 5.6.12). apt would read a `-` at the end as 'remove';
+/// a `+` there means 'install', as it should.
+pub(crate) fn is_package(text: &str) -> bool {
     let (name, version) = text.split_once('=').unwrap_or((text, "0"));
     name.len() >= 2
         && all(name, |letter| {
@@ -82,6 +83,7 @@ pub(super) fn is_package(text: &str) -> bool {
             letter.is_ascii_alphanumeric() || "+-.:~".contains(letter)
         })
         && version.starts_with(|letter: char| letter.is_ascii_alphanumeric())
+        && !text.ends_with('-')
 }
 
 /// A full version: three plain numbers.
@@ -180,12 +182,13 @@ pub(super) fn is_sysctl(text: &str) -> bool {
 }
 
 /// An argument of the kernel that needs no quotes anywhere on its way: in
-/// `/etc/default/grub` (a shell script) and in `grub.cfg`.
-pub(super) fn is_kernel_argument(text: &str) -> bool {
+/// `/etc/default/grub` (a shell script) and in `grub.cfg`. In front of a name
+/// that is to be removed stands a `-`.
+pub(crate) fn is_kernel_argument(text: &str) -> bool {
     let name = text.strip_prefix('-').unwrap_or(text);
     text.len() <= 1024
         && all(name, |letter| {
-            letter.is_ascii_graphic() && !"\"'`$\\;&|<>{}#".contains(letter)
+            letter.is_ascii_graphic() && !"\"'`$\\;&|<>(){}*?#".contains(letter)
         })
         && !name.starts_with(['-', '='])
 }
@@ -268,7 +271,19 @@ mod tests {
             assert!(!is_date(bad), "{bad}");
         }
         assert!(is_package("libc6") && is_package("containerd=1.6.20~ds1-1+b1"));
-        for bad in ["", "-f", "a b", "a,b", "A", "x=", "a;b", "--allow"] {
+        assert!(is_package("g++"));
+        for bad in [
+            "",
+            "-f",
+            "a b",
+            "a,b",
+            "A",
+            "x=",
+            "a;b",
+            "--allow",
+            "runc-",
+            "?essential",
+        ] {
             assert!(!is_package(bad), "{bad}");
         }
     }
@@ -315,7 +330,9 @@ mod tests {
         ] {
             assert!(is_kernel_argument(good), "{good}");
         }
-        for bad in ["", "-", "a b", "a\nb", "a=\"b\"", "$(x)", "--", "a;b", "=x"] {
+        for bad in [
+            "", "-", "a b", "a\nb", "a=\"b\"", "$(x)", "--", "a;b", "=x", "a=(b)", "a=*", "a?",
+        ] {
             assert!(!is_kernel_argument(bad), "{bad}");
         }
     }
