@@ -194,10 +194,11 @@ fn a_list_of_blocks_that_leads_to_itself_ends() {
     let answer = answer.lines().next().unwrap_or_default();
     let list: u32 = answer.trim().parse().expect("a block");
     let mut script = "set_inode_field large flags 0\n".to_owned();
-    for slot in 0..14 {
+    for slot in 0..12 {
         script += &format!("set_inode_field large block[{slot}] 0\n");
     }
-    script += &format!("set_inode_field large block[14] {list}\n");
+    script += "set_inode_field large block[IND] 0\nset_inode_field large block[DIND] 0\n";
+    script += &format!("set_inode_field large block[TIND] {list}\n");
     let commands = folder.path().join("commands");
     std::fs::write(&commands, script).expect("written");
     run("debugfs", &["-w", "-f", name(&commands), name(&image)]);
