@@ -179,3 +179,90 @@ fn bears_any_damage() {
     );
     assert!(found > 20, "only {found} of 200 damages were found");
 }
+
+/// A list of blocks whose every entry is the list itself: walked to its end, it
+/// has as many entries as a block holds, to the power of three.
+#[test]
+fn a_list_of_blocks_that_leads_to_itself_ends() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = image(
+        folder.path(),
+        &["-b", "4096", "-O", "^metadata_csum,uninit_bg"],
+    );
+    let answer = run("debugfs", &["-R", "bmap large 0", name(&image)]);
+    // The program's own name and version come after it, as an error would.
+    let answer = answer.lines().next().unwrap_or_default();
+    let list: u32 = answer.trim().parse().expect("a block");
+    let mut script = "set_inode_field large flags 0\n".to_owned();
+    for slot in 0..12 {
+        script += &format!("set_inode_field large block[{slot}] 0\n");
+    }
+    script += "set_inode_field large block[IND] 0\nset_inode_field large block[DIND] 0\n";
+    script += &format!("set_inode_field large block[TIND] {list}\n");
+    let commands = folder.path().join("commands");
+    std::fs::write(&commands, script).expect("written");
+    run("debugfs", &["-w", "-f", name(&commands), name(&image)]);
+    let entries = list.to_le_bytes().repeat(1024);
+    Plain::open(&image)
+        .0
+        .write_all_at(&entries, u64::from(list) * 4096)
+        .expect("written");
+    let findings = check(&Plain::open(&image)).expect("runs");
+    let twice = format!("block {list} of inode ");
+    assert!(
+        findings.iter().any(|finding| finding.starts_with(&twice)),
+        "{findings:#?}"
+    );
+}
+
+/// An unknown layout is no damage, and no matter of growing.
+#[test]
+fn says_when_it_could_not_run() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (feature, options) in [
+        ("meta_bg", "meta_bg,^resize_inode"),
+        ("sparse_super2", "sparse_super2,^resize_inode"),
+        ("inline_data", "inline_data"),
+    ] {
+        let image = image(folder.path(), &["-b", "4096", "-O", options]);
+        let error = check(&Plain::open(&image)).expect_err(feature);
+        assert_eq!(error.class(), nodekiln::Class::Unsupported);
+        assert!(error.to_string().contains("could not run"), "{error}");
+        let why = std::error::Error::source(&error)
+            .expect("cause")
+            .to_string();
+        assert!(why.contains(feature), "{why}");
+        assert!(!error.hint_text().unwrap_or_default().contains("engine"));
+    }
+}
+
+/// A folder of FAT has at most 65,536 entries; a chain of clusters may be as long
+/// as the file system.
+#[test]
+fn reads_no_fat_folder_that_is_longer_than_any() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = folder.path().join("image");
+    File::create(&image)
+        .expect("image")
+        .set_len(64 << 20)
+        .expect("sized");
+    run("mkfs.vfat", &["-F", "32", "-s", "1", name(&image)]);
+    let file = Plain::open(&image);
+    let mut boot = [0; 512];
+    file.0.read_exact_at(&mut boot, 0).expect("read");
+    let reserved = u64::from(u16::from_le_bytes([boot[14], boot[15]])) * 512;
+    let length = u64::from(u32::from_le_bytes([boot[36], boot[37], boot[38], boot[39]])) * 512;
+    // The root begins in cluster 2. 2 MiB are 4,096 clusters of 512 bytes.
+    let mut chain: Vec<u8> = (3..5000_u32).flat_map(u32::to_le_bytes).collect();
+    chain.extend(0x0FFF_FFFF_u32.to_le_bytes());
+    for copy in 0..2 {
+        file.0
+            .write_all_at(&chain, reserved + copy * length + 8)
+            .expect("written");
+    }
+    let findings = nodekiln::volume::fat::check::check(&file).expect("runs");
+    assert!(
+        findings.iter().any(|finding| finding.contains("65,536")),
+        "{findings:#?}"
+    );
+}

@@ -70,6 +70,6 @@ pub fn open(
             doing,
             "it is neither ext4 nor FAT nor XFS",
         )
-        .hint("look at the partitions with: nodekiln inspect IMAGE")),
+        .hint("look at the partitions with: sgdisk -p IMAGE")),
     }
 }

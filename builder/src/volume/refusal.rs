@@ -24,7 +24,7 @@ pub(crate) fn refuse(problem: Problem, doing: impl Into<String>, text: impl Into
     });
     match problem {
         Problem::NoSpace => {
-            error.hint("let the image grow (`disk.size` in the profile), or bake less into it")
+            error.hint("let the image grow (spec.diskSize in the profile), or bake less into it")
         }
         Problem::Damaged => {
             error.hint("check a copy of the partition with: e2fsck -fy, fsck.vfat -a")

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::error::{Context as _, Error, Result};
+use crate::task::Task;
 
 /// Suffixes of the suites that belong to a release.
 const POCKETS: [&str; 3] = ["", "-updates", "-security"];
@@ -24,6 +25,60 @@ struct Source {
     suite: String,
     components: Vec<String>,
     signed_by: Option<String>,
+}
+
+/// The proxies that apt of this machine is told to use, for another apt.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Proxies {
+    /// Variables of the environment, which others cannot read: a proxy may be
+    /// given with user and password. A file would not do: the users of a
+    /// namespace cannot read what only its owner can.
+    pub(super) variables: Vec<(&'static str, String)>,
+    /// What no variable can say: proxies of single hosts, as options of apt.
+    pub(super) options: Vec<String>,
+}
+
+/// What apt of this machine says of proxies; nothing where there is no apt.
+///
+/// # Errors
+/// [`crate::Class::Environment`] when the proxy of a single host has a password,
+/// which would stand on a command line.
+pub(super) fn proxies() -> Result<Proxies> {
+    let dump = Task::new("apt-config")
+        .args(["dump", "Acquire"])
+        .output()
+        .unwrap_or_default();
+    read_proxies(&String::from_utf8_lossy(&dump))
+}
+
+fn read_proxies(dump: &str) -> Result<Proxies> {
+    let mut found = Proxies::default();
+    for line in dump.lines() {
+        let line = line.trim_end_matches(';');
+        let Some((name, value)) = line.split_once(' ') else {
+            continue;
+        };
+        let value = value.trim_matches('"');
+        match name {
+            _ if value.is_empty() => {}
+            "Acquire::http::Proxy" => found.variables.push(("http_proxy", value.to_owned())),
+            "Acquire::https::Proxy" => found.variables.push(("https_proxy", value.to_owned())),
+            _ if name.starts_with("Acquire::http::Proxy::")
+                || name.starts_with("Acquire::https::Proxy::") =>
+            {
+                if value.contains('@') {
+                    return Err(Error::environment(
+                        "use the proxies of apt: that of a single host holds a password, which \
+                         others could read while packages are fetched",
+                    )
+                    .hint("name one proxy for all hosts: Acquire::http::Proxy"));
+                }
+                found.options.push(line.to_owned());
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 /// The machine's own sources for the Debian release `suite`, in the format of
@@ -277,6 +332,24 @@ Components: main
             found[0].signed_by.as_deref(),
             Some("\n -----BEGIN PGP\n .\n abc")
         );
+    }
+
+    #[test]
+    fn proxies_with_passwords_stand_on_no_command_line() {
+        let found = read_proxies(
+            "Acquire \"\";\nAcquire::http::Proxy \"http://user:secret@p.example:3128\";\n\
+             Acquire::https::Proxy \"\";\nAcquire::http::Proxy::a.example \"DIRECT\";\n",
+        )
+        .expect("read");
+        let variable = ("http_proxy", "http://user:secret@p.example:3128".to_owned());
+        assert_eq!(found.variables, [variable]);
+        assert_eq!(
+            found.options,
+            ["Acquire::http::Proxy::a.example \"DIRECT\""]
+        );
+        let error = read_proxies("Acquire::http::Proxy::a.example \"http://u:secret@p\";\n")
+            .expect_err("on a command line");
+        assert!(!error.to_string().contains("secret"));
     }
 
     #[test]

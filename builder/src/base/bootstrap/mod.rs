@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 use crate::disk::Slice;
 use crate::disk::raw::RawFile;
 use crate::environment;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Class, Context as _, Error, Result};
 use crate::lock::{Bootstrapped, Stored};
 use crate::output::qcow2;
 use crate::profile::model::{Architecture, Bootstrap};
@@ -91,7 +91,7 @@ pub fn bootstrap(
     let work = WorkFolder::create()?;
     progress.begin(Step::Bootstrap, &format!("Debian {}", wish.suite), None);
     let made =
-        make_tree(&wish.suite, platform, &names, options.epoch, work.path()).and_then(|tar| {
+        make_tree(wish, platform, &names, options.epoch, work.path(), progress).and_then(|tar| {
             progress.check()?;
             make_image(store, &tar, platform, options, work.path(), progress)
         });
@@ -171,12 +171,14 @@ fn sweep(parent: &Path) {
 
 /// Lets mmdebstrap make the tree; gives the path of its tar.
 fn make_tree(
-    suite: &str,
+    wish: &Bootstrap,
     platform: packages::Platform,
     names: &[String],
     epoch: i64,
     work: &Path,
+    progress: &dyn Progress,
 ) -> Result<std::path::PathBuf> {
+    let suite = &wish.suite;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !suite.starts_with(|c: char| c.is_ascii_lowercase()) || !suite.chars().all(plain) {
         return Err(
@@ -202,10 +204,15 @@ fn make_tree(
         .arg("--dpkgopt=force-unsafe-io")
         .arg("--skip=output/dev")
         .arg(format!("--include={}", names.join(",")));
-    for option in apt_proxies() {
+    for (name, value) in environment::proxies() {
+        task = task.env(name, value);
+    }
+    let proxies = apt::proxies()?;
+    for option in proxies.options {
         task = task.arg(format!("--aptopt={option}"));
     }
-    for (name, value) in environment::proxies() {
+    // The last word: to apt, its own configuration goes over the environment.
+    for (name, value) in proxies.variables {
         task = task.env(name, value);
     }
     if let Some(home) = std::env::var_os("HOME") {
@@ -219,8 +226,11 @@ fn make_tree(
         // private work folder is not.
         .env("TMPDIR", std::env::temp_dir())
         .limit(LIMIT)
-        .output()
+        .output_stoppable(progress)
         .map_err(|error| {
+            if error.class() == Class::Interrupted {
+                return error;
+            }
             error.hint(
                 "without root, mmdebstrap needs user namespaces, newuidmap (package uidmap) and a range \
                  for the user in /etc/subuid and /etc/subgid; or the packages fakechroot and fakeroot. \
@@ -228,23 +238,6 @@ fn make_tree(
             )
         })?;
     Ok(tar)
-}
-
-/// The proxies that apt of this machine is told to use.
-fn apt_proxies() -> Vec<String> {
-    let dump = Task::new("apt-config")
-        .args(["dump", "Acquire"])
-        .output()
-        .unwrap_or_default();
-    String::from_utf8_lossy(&dump)
-        .lines()
-        .filter(|line| {
-            let name = line.split_whitespace().next().unwrap_or_default();
-            name.starts_with("Acquire::http::Proxy") || name.starts_with("Acquire::https::Proxy")
-        })
-        .map(|line| line.trim_end_matches(';').to_owned())
-        .filter(|line| !line.ends_with("\"\""))
-        .collect()
 }
 
 fn make_image(

@@ -1,10 +1,11 @@
 //! systemd units switched on, off and out of reach, as `systemctl --root` does
 //! (systemd 252, `src/shared/install.c`): by links below `/etc/systemd/system`.
 //!
-//! Presets are not applied: a unit that nodekiln lays is enabled when the
-//! profile asks for it, and an empty `/etc/machine-id` is no first boot for
-//! systemd, so that nothing applies them later either.
+//! The profile's word goes over presets: a unit that nodekiln lays is enabled when
+//! the profile asks for it, and [`PRESET`] says the same, since systemd applies all
+//! presets on the first boot of an image without a machine-id.
 
+mod preset;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ pub const UNIT_FOLDERS: [&str; 4] = [
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
+/// The preset of the profile's wish: no other sorts before it.
+pub const PRESET: &str = "/etc/systemd/system-preset/00-nodekiln.preset";
 /// Units that one `Also=` chain may reach.
 const MAX_UNITS: usize = 256;
 /// Folders in each other below `/etc/systemd/system` that are looked into.
@@ -51,7 +54,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, wish: &Services) -> Result<()> {
     problems.extend(units.remove_empty_folders().err());
     let mut problems = problems.into_iter();
     match problems.next() {
-        None => Ok(()),
+        None => draft.put_text(&fixed(PRESET), 0o644, preset::text(wish)?, "services"),
         Some(first) => Err(first.and(problems.collect())),
     }
 }

@@ -32,18 +32,22 @@ const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 const RO_COMPAT_ORPHAN_PRESENT: u32 = 0x10000;
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const COMPAT_FAST_COMMIT: u32 = 0x400;
+/// Copies of the superblock in two groups that it names: neither grown nor
+/// checked.
+const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 
 /// Incompatible features: bit, name, readable, writable.
 ///
 /// Not writable here: `inline_data` (the driver writes wrong content when a
 /// file grows out of its inode), `ea_inode` (values in inodes of their own are
-/// not released), `encrypt`, `casefold` and `mmp` (not maintained).
+/// not released), `encrypt`, `casefold` and `mmp` (not maintained), `meta_bg`
+/// (neither grown nor checked).
 const INCOMPAT: &[(u32, &str, bool, bool)] = &[
     (0x1, "compression", false, false),
     (0x2, "filetype", true, true),
     (INCOMPAT_RECOVER, "needs_recovery", true, true),
     (0x8, "journal_dev", false, false),
-    (0x10, "meta_bg", true, true),
+    (0x10, "meta_bg", true, false),
     (INCOMPAT_EXTENTS, "extent", true, true),
     (INCOMPAT_64BIT, "64bit", true, true),
     (0x100, "mmp", true, false),
@@ -172,7 +176,7 @@ fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
         return Err(damaged("the checksum of the superblock is wrong"));
     }
     // First: an unknown feature may give every other number another meaning.
-    judge_features(incompat, ro_compat, access)?;
+    judge_features(u32_at(raw, 0x5C), incompat, ro_compat, access)?;
     let log_block_size = u32_at(raw, 0x18);
     if log_block_size > 6 {
         return Err(damaged(format!(
@@ -258,9 +262,12 @@ fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
     })
 }
 
-fn judge_features(incompat: u32, ro_compat: u32, access: Access) -> Result<()> {
+fn judge_features(compat: u32, incompat: u32, ro_compat: u32, access: Access) -> Result<()> {
     let writing = access == Access::Write;
     let mut refused = Vec::new();
+    if writing && compat & COMPAT_SPARSE_SUPER2 != 0 {
+        refused.push("sparse_super2".to_owned());
+    }
     for bit in (0..32).map(|shift| 1u32 << shift) {
         if incompat & bit != 0 {
             match INCOMPAT.iter().find(|feature| feature.0 == bit) {
@@ -290,7 +297,8 @@ fn judge_features(incompat: u32, ro_compat: u32, access: Access) -> Result<()> {
         Problem::NotSupported,
         DOING,
         format!(
-            "it has features that nodekiln does not support: {}",
+            "it has features that nodekiln does not {}: {}",
+            if writing { "edit" } else { "read" },
             refused.join(", ")
         ),
     )

@@ -2,11 +2,7 @@
 
 use fs_ext4::checksum::{crc16, linux_crc32c};
 
-use crate::error::{Error, Result};
-
 const COMPAT_RESIZE_INODE: u32 = 0x10;
-const COMPAT_SPARSE_SUPER2: u32 = 0x200;
-const INCOMPAT_META_BG: u32 = 0x10;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
@@ -81,20 +77,10 @@ pub fn put32(raw: &mut [u8], at: usize, value: u32) {
 }
 
 impl Geometry {
-    /// Reads a superblock that was judged sound already.
-    pub fn read(raw: &[u8]) -> Result<Self> {
+    /// Reads a superblock that was judged fit for writing already: descriptors lie
+    /// in one piece, copies where `sparse_super` has them.
+    pub fn read(raw: &[u8]) -> Self {
         let (compat, incompat, ro_compat) = (get32(raw, 0x5C), get32(raw, 0x60), get32(raw, 0x64));
-        for (present, name) in [
-            (incompat & INCOMPAT_META_BG != 0, "meta_bg"),
-            (compat & COMPAT_SPARSE_SUPER2 != 0, "sparse_super2"),
-        ] {
-            if present {
-                return Err(Error::unsupported(format!(
-                    "grow an ext4 file system with the feature {name}"
-                ))
-                .hint("grow it with resize2fs before, or leave diskSize away"));
-            }
-        }
         let is_64bit = incompat & INCOMPAT_64BIT != 0;
         let wide = |low, high| {
             u64::from(get32(raw, low))
@@ -124,7 +110,7 @@ impl Geometry {
         } else {
             0
         };
-        Ok(Self {
+        Self {
             block_size: 1024 << get32(raw, 0x18),
             blocks: wide(0x4, 0x150),
             first_block: u64::from(get32(raw, 0x14)),
@@ -145,7 +131,7 @@ impl Geometry {
             free_inodes: get32(raw, 0x10),
             inodes: get32(raw, 0x0),
             root_blocks: wide(0x8, 0x154),
-        })
+        }
     }
 
     /// Size in bytes.

@@ -2,8 +2,9 @@
 //! done by a writer goes.
 //!
 //! It shares no code with what writes. Structures: Microsoft, "FAT: General
-//! Overview of On-Disk Format" 1.03. Bounded: a byte for each cluster, findings
-//! [`MOST`], folders as deep as their clusters allow (each is visited once).
+//! Overview of On-Disk Format" 1.03. Bounded: five bytes for each of at most
+//! [`MOST_CLUSTERS`] clusters, findings [`MOST`], folders of [`FOLDER_SIZE`] whose
+//! paths have at most [`MOST_PATH`] bytes, each visited once.
 
 use std::io;
 
@@ -12,8 +13,14 @@ use crate::error::{Error, Result};
 
 /// Findings that are kept.
 const MOST: usize = 100;
-/// Clusters of the largest FAT32, below which every number is a cluster.
-const MOST_CLUSTERS: u64 = 0x0FFF_FFF5;
+/// Largest number of clusters that is checked: 64 GiB of 4 KiB clusters.
+const MOST_CLUSTERS: u64 = 1 << 24;
+/// Longest folder in bytes: 65,536 entries.
+const FOLDER_SIZE: u64 = 65_536 * ENTRY as u64;
+/// Longest path of a folder that is entered, in bytes (`PATH_MAX` of Linux).
+const MOST_PATH: usize = 4096;
+/// Bytes that are compared at once.
+const PIECE: usize = 1 << 20;
 const ENTRY: usize = 32;
 const ATTRIBUTE_LONG_NAME: u8 = 0x0F;
 const ATTRIBUTE_LABEL: u8 = 0x08;
@@ -24,7 +31,14 @@ const ATTRIBUTE_FOLDER: u8 = 0x10;
 /// # Errors
 /// When the check could not run: the storage fails, or it is no FAT.
 pub fn check(storage: &dyn Storage) -> Result<Vec<String>> {
-    let doing = |error| Error::io("check the FAT file system", error);
+    let doing = |error: io::Error| {
+        if error.kind() == io::ErrorKind::Unsupported {
+            return Error::unsupported("check the FAT file system: the check could not run")
+                .caused_by(error)
+                .hint("check a copy of the partition with: fsck.vfat -n");
+        }
+        Error::io("check the FAT file system", error)
+    };
     let mut check = Check::open(storage).map_err(doing)?;
     check.run().map_err(doing)?;
     Ok(check.findings)
@@ -56,9 +70,15 @@ struct Check<'a> {
 /// A folder that waits for its check.
 struct Folder {
     path: String,
-    raw: Vec<u8>,
+    content: Extent,
     /// Its first cluster and its parent's; none for the root.
     own: Option<(u32, u32)>,
+}
+
+/// Where a folder lies.
+enum Extent {
+    Bytes(std::ops::Range<u64>),
+    Clusters(Vec<u32>),
 }
 
 #[derive(Debug, Clone)]
@@ -120,10 +140,18 @@ impl<'a> Check<'a> {
             Width::Fat16 => 16,
             Width::Fat32 => 32,
         };
-        if clusters > MOST_CLUSTERS || (clusters + 2) * bits > table_sectors * sector * 8 {
+        if clusters > MOST_CLUSTERS {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("it has {clusters} clusters, which is more than is checked here"),
+            ));
+        }
+        let used = ((clusters + 2) * bits).div_ceil(8);
+        if used > table_sectors * sector {
             return Err(no_fat("the table is too small for the clusters"));
         }
-        let mut table = vec![0; (table_sectors * sector) as usize];
+        // What is behind the last cluster's entry means nothing.
+        let mut table = vec![0; used as usize];
         storage.read_at(&mut table, reserved * sector)?;
         let mut check = Self {
             storage,
@@ -141,7 +169,7 @@ impl<'a> Check<'a> {
             findings: Vec::new(),
             table,
         };
-        check.compare_copies(reserved * sector, copies)?;
+        check.compare_copies(reserved * sector, copies, table_sectors * sector)?;
         Ok(check)
     }
 
@@ -151,12 +179,19 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn compare_copies(&mut self, start: u64, copies: u64) -> io::Result<()> {
+    /// Compares the copies, each of `length` bytes, with the first.
+    fn compare_copies(&mut self, start: u64, copies: u64, length: u64) -> io::Result<()> {
+        let mut other = vec![0; PIECE.min(self.table.len())];
         for copy in 1..copies {
-            let mut other = vec![0; self.table.len()];
-            self.storage
-                .read_at(&mut other, start + copy * self.table.len() as u64)?;
-            if other != self.table {
+            let mut place = start + copy * length;
+            let mut differs = false;
+            for piece in self.table.chunks(PIECE) {
+                let other = &mut other[..piece.len()];
+                self.storage.read_at(other, place)?;
+                differs |= other != piece;
+                place += piece.len() as u64;
+            }
+            if differs {
                 self.find(format!("copy {copy} of the table differs from the first"));
             }
         }
@@ -211,26 +246,15 @@ impl<'a> Check<'a> {
 
     fn run(&mut self) -> io::Result<()> {
         let mut waiting: Vec<Folder> = Vec::new();
-        match self.root.clone() {
-            Root::Fixed(bytes) => {
-                let mut raw = vec![0; (bytes.end - bytes.start) as usize];
-                self.storage.read_at(&mut raw, bytes.start)?;
-                waiting.push(Folder {
-                    path: "/".to_owned(),
-                    raw,
-                    own: None,
-                });
-            }
-            Root::Cluster(first) => {
-                let chain = self.chain(first, "/");
-                let raw = self.read_chain(&chain)?;
-                waiting.push(Folder {
-                    path: "/".to_owned(),
-                    raw,
-                    own: None,
-                });
-            }
-        }
+        let content = match self.root.clone() {
+            Root::Fixed(bytes) => Extent::Bytes(bytes),
+            Root::Cluster(first) => Extent::Clusters(self.chain(first, "/")),
+        };
+        waiting.push(Folder {
+            path: "/".to_owned(),
+            content,
+            own: None,
+        });
         while let Some(folder) = waiting.pop() {
             self.check_folder(&folder, &mut waiting)?;
         }
@@ -265,7 +289,23 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn read_chain(&self, chain: &[u32]) -> io::Result<Vec<u8>> {
+    fn read_folder(&mut self, folder: &Folder) -> io::Result<Vec<u8>> {
+        let chain = match &folder.content {
+            Extent::Bytes(bytes) => {
+                let mut raw = vec![0; (bytes.end - bytes.start) as usize];
+                self.storage.read_at(&mut raw, bytes.start)?;
+                return Ok(raw);
+            }
+            Extent::Clusters(chain) => chain,
+        };
+        let most = (FOLDER_SIZE / self.cluster_size) as usize;
+        if chain.len() > most {
+            self.find(format!(
+                "the folder {} has more than 65,536 entries",
+                folder.path
+            ));
+        }
+        let chain = &chain[..chain.len().min(most)];
         let size = self.cluster_size as usize;
         let mut raw = vec![0; chain.len() * size];
         for (piece, cluster) in raw.chunks_mut(size).zip(chain) {
@@ -276,7 +316,8 @@ impl<'a> Check<'a> {
     }
 
     fn check_folder(&mut self, folder: &Folder, waiting: &mut Vec<Folder>) -> io::Result<()> {
-        let Folder { path, raw, own } = folder;
+        let raw = self.read_folder(folder)?;
+        let Folder { path, own, .. } = folder;
         let own = *own;
         let mut names = std::collections::HashSet::new();
         for (index, entry) in raw.chunks(ENTRY).enumerate() {
@@ -323,10 +364,13 @@ impl<'a> Check<'a> {
                     // In the root, '..' is 0 whatever the root's cluster.
                     (None, _) => 0,
                 };
-                let content = self.read_chain(&chain)?;
+                if name.len() > MOST_PATH {
+                    self.find("there are folders deeper than any path reaches");
+                    continue;
+                }
                 waiting.push(Folder {
                     path: name,
-                    raw: content,
+                    content: Extent::Clusters(chain),
                     own: Some((first, parent)),
                 });
             } else if first == 0 {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Check;
+use super::{Check, Claim};
 use crate::volume::ext4::descriptor::Descriptor;
 
 impl Check<'_> {
@@ -42,7 +42,8 @@ impl Check<'_> {
                     "inode table",
                 ),
             ] {
-                sound &= self.claim(start, count, &|| format!("the {what} of group {group}"));
+                let owner = || format!("the {what} of group {group}");
+                sound &= self.claim(start, count, &owner) != Claim::Absent;
             }
             if !sound || descriptor.unused_inodes() > geometry.inodes_per_group {
                 self.find(format!("the descriptor of group {group} makes no sense"));
@@ -119,7 +120,9 @@ impl Check<'_> {
     fn compare_inodes(&mut self, group: u64, descriptor: &Descriptor) -> io::Result<u64> {
         let per_group = self.geometry.inodes_per_group;
         let first = group as usize * per_group as usize;
-        let used = self.used[first..first + per_group as usize].to_vec();
+        let used: Vec<bool> = (0..per_group)
+            .map(|index| self.inodes.is_used(group as u32, index))
+            .collect();
         let free = used.iter().filter(|used| !**used).count() as u64;
         if u64::from(descriptor.free_inodes()) != free {
             self.find(format!(

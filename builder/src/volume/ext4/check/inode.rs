@@ -4,8 +4,8 @@ use std::io;
 
 use fs_ext4::checksum::linux_crc32c;
 
-use super::Check;
 use super::groups::bit_of;
+use super::{Check, Claim};
 use crate::volume::ext4::geometry::{Checksums, get16, get32};
 
 /// Extent trees are at most this deep (Linux, `EXT4_MAX_EXTENT_DEPTH`).
@@ -16,6 +16,8 @@ const FLAG_INLINE_DATA: u32 = 0x1000_0000;
 const FLAG_HUGE_FILE: u32 = 0x4_0000;
 const RESIZE: u32 = 7;
 const ATTRIBUTE_MAGIC: u32 = 0xEA02_0000;
+/// Bytes of an inode table that are read at once.
+const PIECE: usize = 1 << 20;
 
 /// An inode that is being checked.
 pub(super) struct Node<'a> {
@@ -70,23 +72,31 @@ impl Check<'_> {
                 count -= descriptor.unused_inodes();
             }
             let bitmap = self.read_block(descriptor.inode_bitmap())?;
-            let mut table = vec![0; count as usize * size];
             let start = descriptor.inode_table() * u64::from(self.geometry.block_size);
-            self.storage.read_at(&mut table, start)?;
-            for (index, raw) in table.chunks(size).enumerate() {
-                let number =
-                    (group * u64::from(self.geometry.inodes_per_group)) as u32 + index as u32 + 1;
-                let links = get16(raw, 0x1A);
-                // Reserved inodes count as used whatever they hold.
-                if number >= self.first_inode && links == 0 && !bit_of(&bitmap, index as u64) {
-                    continue;
+            let first = (group * u64::from(self.geometry.inodes_per_group)) as u32;
+            let at_once = (PIECE / size) as u32;
+            for from in (0..count).step_by(at_once as usize) {
+                let mut table = vec![0; at_once.min(count - from) as usize * size];
+                self.storage
+                    .read_at(&mut table, start + u64::from(from) * size as u64)?;
+                for (index, raw) in (from..).zip(table.chunks(size)) {
+                    self.read_inode(first + index + 1, bit_of(&bitmap, index.into()), raw)?;
                 }
-                self.used[number as usize - 1] = true;
-                self.links[number as usize - 1] = links;
-                self.check_inode(number, raw)?;
             }
         }
         Ok(())
+    }
+
+    fn read_inode(&mut self, number: u32, is_marked: bool, raw: &[u8]) -> io::Result<()> {
+        let links = get16(raw, 0x1A);
+        // Reserved inodes count as used whatever they hold.
+        if number >= self.first_inode && links == 0 && !is_marked {
+            return Ok(());
+        }
+        let tally = self.inodes.of(number);
+        tally.used = true;
+        tally.links = links;
+        self.check_inode(number, raw)
     }
 
     fn check_inode(&mut self, number: u32, raw: &[u8]) -> io::Result<()> {
@@ -161,7 +171,8 @@ impl Check<'_> {
                     length
                 };
                 let start = u64::from(get32(entry, 8)) | u64::from(get16(entry, 6)) << 32;
-                if length == 0 || !self.claim(start, length, &|| format!("inode {number}")) {
+                let owner = || format!("inode {number}");
+                if length == 0 || self.claim(start, length, &owner) != Claim::Fresh {
                     self.find(format!("an extent of inode {number} makes no sense"));
                     return Ok(());
                 }
@@ -170,7 +181,8 @@ impl Check<'_> {
                 next = logical + length;
             } else {
                 let block = u64::from(get32(entry, 4)) | u64::from(get16(entry, 8)) << 32;
-                if !self.claim(block, 1, &|| format!("the extent tree of inode {number}")) {
+                let owner = || format!("the extent tree of inode {number}");
+                if self.claim(block, 1, &owner) != Claim::Fresh {
                     return Ok(());
                 }
                 node.owned += 1;
@@ -221,7 +233,7 @@ impl Check<'_> {
         logical: u64,
     ) -> io::Result<()> {
         let number = node.number;
-        if block == 0 || !self.claim(block, 1, &|| format!("inode {number}")) {
+        if block == 0 || self.claim(block, 1, &|| format!("inode {number}")) != Claim::Fresh {
             return Ok(());
         }
         node.owned += 1;
@@ -254,7 +266,8 @@ impl Check<'_> {
             return Ok(());
         }
         let number = node.number;
-        if !self.claim(block, 1, &|| format!("the attributes of inode {number}")) {
+        let owner = || format!("the attributes of inode {number}");
+        if self.claim(block, 1, &owner) != Claim::Fresh {
             return Ok(());
         }
         let raw = self.read_block(block)?;

@@ -7,18 +7,22 @@
 //! claimed once, every bitmap says exactly what is claimed, every checksum
 //! holds, every name leads to an inode that counts it.
 //!
-//! Bounded: memory in proportion to blocks and inodes (a bit and two bytes
-//! each), depth of extent trees 5, findings [`MOST`].
+//! Bounded: memory in proportion to blocks (a bit each) and to the groups whose
+//! inodes are in use, at most [`MOST_BLOCKS`], [`MOST_GROUPS`] and
+//! [`MOST_INODES`]; depth of extent trees 5; findings [`MOST`]. Nothing is walked
+//! twice: what is claimed a second time is a finding and is not followed.
 
 mod claims;
 mod folder;
 mod groups;
 mod inode;
+mod tally;
 
 use std::collections::HashMap;
 use std::io;
 
 use claims::Claims;
+use tally::Tallies;
 
 use super::descriptor::Descriptor;
 use super::gate::{self, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
@@ -31,8 +35,13 @@ use crate::volume::Access;
 pub const MOST: usize = 100;
 /// The root directory's inode.
 const ROOT: u32 = 2;
-/// Largest number of blocks that is checked: 16 TiB of 4 KiB blocks.
-const MOST_BLOCKS: u64 = 1 << 32;
+/// Largest number of blocks that is checked: 4 TiB of 4 KiB blocks, 128 MiB of
+/// memory.
+const MOST_BLOCKS: u64 = 1 << 30;
+/// Largest number of groups; usual ones have 128 MiB.
+const MOST_GROUPS: u64 = 1 << 18;
+/// Largest number of inodes, whether in use or not.
+const MOST_INODES: u32 = 1 << 27;
 
 /// Checks the file system on `storage`; an empty list means that it is sound.
 ///
@@ -46,21 +55,48 @@ pub fn check(storage: &dyn Storage) -> Result<Vec<String>> {
         .map_err(|error| Error::io("read the ext4 superblock", error))?;
     if let Err(problem) = gate::judge(&raw, storage.size(), Access::Write) {
         return match problem.class() {
-            crate::Class::Unsupported => Err(problem.context("check the ext4 file system")),
+            // Its hint is for those who write.
+            crate::Class::Unsupported => Err(could_not_run(
+                std::error::Error::source(&problem)
+                    .map_or_else(|| problem.to_string(), ToString::to_string),
+            )),
             _ => Ok(vec![problem.to_string()]),
         };
     }
-    let geometry = Geometry::read(&raw)?;
-    if geometry.blocks > MOST_BLOCKS {
-        return Err(Error::unsupported(
-            "check an ext4 file system of more than 2^32 blocks",
-        ));
+    let geometry = Geometry::read(&raw);
+    if geometry.blocks > MOST_BLOCKS
+        || geometry.groups() > MOST_GROUPS
+        || geometry.inodes > MOST_INODES
+    {
+        return Err(could_not_run(format!(
+            "it has {} blocks in {} groups and {} inodes, which is more than is checked here",
+            geometry.blocks,
+            geometry.groups(),
+            geometry.inodes
+        )));
     }
     let mut check = Check::new(storage, geometry, &raw);
     check
         .run()
         .map_err(|error| Error::io("check the ext4 file system", error))?;
     Ok(check.findings)
+}
+
+fn could_not_run(why: String) -> Error {
+    Error::unsupported("check the ext4 file system: the check could not run")
+        .caused_by(why)
+        .hint("check a copy of the partition with: e2fsck -fn")
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// All blocks are the claimant's alone.
+    Fresh,
+    /// Some block belongs to something else, too.
+    Taken,
+    /// Some block does not exist.
+    Absent,
 }
 
 /// The state of a check.
@@ -73,12 +109,7 @@ struct Check<'a> {
     orphan_file: u32,
     descriptors: Vec<Descriptor>,
     claims: Claims,
-    /// Per inode: whether it is in use. Index 0 is inode 1.
-    used: Vec<bool>,
-    /// Per inode: its link count by its own word.
-    links: Vec<u16>,
-    /// Per inode: the names that lead to it.
-    names: Vec<u32>,
+    inodes: Tallies,
     /// Folders by inode: what their `..` says, and which folder names them.
     folders: HashMap<u32, folder::Parents>,
     /// Blocks of extended attributes: reference count by their own word, and
@@ -89,7 +120,6 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(storage: &'a dyn Storage, geometry: Geometry, raw: &[u8]) -> Self {
-        let inodes = geometry.inodes as usize;
         Self {
             storage,
             first_inode: if get32(raw, 0x4C) == 0 {
@@ -100,9 +130,7 @@ impl<'a> Check<'a> {
             orphan_file: get32(raw, 0x280),
             descriptors: Vec::new(),
             claims: Claims::new(geometry.blocks),
-            used: vec![false; inodes],
-            links: vec![0; inodes],
-            names: vec![0; inodes],
+            inodes: Tallies::new(geometry.inodes_per_group),
             folders: HashMap::new(),
             attribute_blocks: HashMap::new(),
             findings: Vec::new(),
@@ -134,17 +162,23 @@ impl<'a> Check<'a> {
         Ok(bytes)
     }
 
-    /// Claims `count` blocks from `start` for `owner`; false when they do not
-    /// exist.
-    fn claim(&mut self, start: u64, count: u64, owner: &dyn Fn() -> String) -> bool {
+    /// Whether there are as many findings as are kept, so that looking on is idle.
+    fn is_full(&self) -> bool {
+        self.findings.len() >= MOST
+    }
+
+    /// Claims `count` blocks from `start` for `owner`. Only what is
+    /// [`Claim::Fresh`] may be read on: all else would be walked again and again
+    /// where a hostile image lets blocks lead to themselves.
+    fn claim(&mut self, start: u64, count: u64, owner: &dyn Fn() -> String) -> Claim {
         match self.claims.claim(start, count) {
-            Ok(None) => true,
+            Ok(None) => Claim::Fresh,
             Ok(Some(twice)) => {
                 self.find(format!(
                     "block {twice} of {} belongs to something else too",
                     owner()
                 ));
-                true
+                Claim::Taken
             }
             Err(()) => {
                 self.find(format!(
@@ -152,16 +186,15 @@ impl<'a> Check<'a> {
                     owner(),
                     start.saturating_add(count)
                 ));
-                false
+                Claim::Absent
             }
         }
     }
 
     fn compare_links(&mut self) {
-        for index in 0..self.used.len() {
-            let number = index as u32 + 1;
+        for (number, tally) in std::mem::take(&mut self.inodes).into_all() {
             let special = number < self.first_inode || number == self.orphan_file;
-            let (used, names, links) = (self.used[index], self.names[index], self.links[index]);
+            let (used, names, links) = (tally.used, tally.names, tally.links);
             if names > 0 && !used {
                 self.find(format!(
                     "{names} names lead to inode {number}, which is free"

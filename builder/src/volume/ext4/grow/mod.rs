@@ -37,15 +37,14 @@ pub struct Growth {
 /// large already stays untouched.
 ///
 /// # Errors
-/// [`crate::Class::Unsupported`] for layouts that keep descriptors elsewhere
-/// (`meta_bg`, `sparse_super2`) and when more descriptors are needed than were
+/// [`crate::Class::Unsupported`] when more descriptors are needed than were
 /// reserved; else what opening it for writing gives.
 pub fn grow(storage: &dyn Storage) -> Result<Growth> {
     let mut raw = vec![0; SUPERBLOCK_SIZE];
     let read = |error| Error::io("read the ext4 superblock", error);
     storage.read_at(&mut raw, SUPERBLOCK_OFFSET).map_err(read)?;
     gate::judge(&raw, storage.size(), Access::Write)?;
-    let old = Geometry::read(&raw)?;
+    let old = Geometry::read(&raw);
     let new = plan(&old, storage.size())?;
     let growth = Growth {
         from: old.bytes(),
