@@ -238,3 +238,21 @@ fn many_writers_of_one_object_agree() {
     store.verified_path(&digest(&content)).expect("sound");
     assert_eq!(files_in(&store.folder().join("temporary")), ["gate"]);
 }
+
+#[test]
+fn zeros_become_holes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = Store::open(folder.path().join("store")).expect("writable");
+    let mut content = vec![0; 8 << 20];
+    content[5 << 20] = 1;
+    let path = folder.path().join("sparse");
+    std::fs::write(&path, &content).expect("own");
+    let (digest, size) = store.add_file(&path, None).expect("added");
+    let object = store.verified_path(&digest).expect("there");
+    assert_eq!(size, content.len() as u64);
+    assert_eq!(std::fs::read(&object).expect("there"), content);
+    // In blocks of 512 bytes (stat(2)).
+    let allocated = object.metadata().expect("there").blocks() * 512;
+    assert!(allocated <= 1 << 20, "{allocated}");
+}

@@ -386,27 +386,6 @@ fn a_clone_starts_anew_and_never_as_the_other() {
 }
 
 #[test]
-fn an_unreadable_journal_does_not_stop_a_node_for_ever() {
-    const PKI: &str = "/var/lib/kubelet/pki/kubelet-server-current.pem";
-    for content in ["{\"version\": 1, \"mach", "", "{\"version\": 99}"] {
-        for lives in 0..6 {
-            let machine = machine();
-            work_with(&machine, &sample()).unwrap();
-            machine.put(PKI, b"somebody's", 0o600);
-            machine.put(JOURNAL, content.as_bytes(), 0o600);
-            machine.reboot();
-            machine.lives.set(Some(lives));
-            work_with(&machine, &sample()).ok();
-            machine.lives.set(None);
-            work_with(&machine, &sample()).unwrap();
-            // It cannot be known whose it was, so it is not used.
-            assert!(machine.text(PKI).is_none(), "{content} {lives}");
-            assert!(matches!(status(&machine).unwrap(), Status::Done { .. }));
-        }
-    }
-}
-
-#[test]
 fn a_baked_identity_is_refused_again_and_again() {
     for path in [
         "/var/lib/amazon/ssm/registration",
@@ -603,3 +582,5 @@ proptest::proptest! {
         }
     }
 }
+
+mod unreadable;
