@@ -104,6 +104,44 @@ pub struct Facts {
     pub credential_provider: Option<String>,
     /// `mi-…` of a machine that is registered with SSM.
     pub managed_instance_id: Option<String>,
+    /// The EC2 instance that this machine is; none for hybrid nodes.
+    pub instance: Option<Instance>,
+}
+
+/// What an EC2 instance says of itself: its identity document and metadata, and
+/// EC2's API for what those lack.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Instance {
+    /// `i-…`.
+    pub id: String,
+    /// Its region, such as `us-west-2`.
+    pub region: String,
+    /// Its availability zone, such as `us-west-2a`.
+    pub availability_zone: String,
+    /// Its type, such as `m5.large`.
+    pub instance_type: String,
+    /// Address of its primary interface, such as `0a:ff:…`.
+    pub mac: String,
+    /// Its private DNS name, where the node is named after it.
+    pub private_dns_name: Option<String>,
+    /// First private IPv4 address.
+    pub local_ipv4: Option<String>,
+    /// First IPv6 address of the primary interface.
+    pub local_ipv6: Option<String>,
+    /// Interfaces of its default network card, and IPv4 addresses of each, as EC2
+    /// says; only asked for when the type is newer than our own table.
+    pub interface_limits: Option<InterfaceLimits>,
+}
+
+/// How many interfaces an instance type can have, and addresses on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InterfaceLimits {
+    /// Interfaces of the default network card.
+    pub interfaces: u32,
+    /// IPv4 addresses of each interface.
+    pub ipv4_per_interface: u32,
 }
 
 impl Default for Facts {
@@ -120,6 +158,7 @@ impl Default for Facts {
             sandbox_image: None,
             credential_provider: Some(super::CREDENTIAL_PROVIDER.into()),
             managed_instance_id: None,
+            instance: None,
         }
     }
 }

@@ -23,7 +23,7 @@ mod swap;
 mod sysctl;
 
 pub use credential_provider::DEFAULT_PROGRAM as CREDENTIAL_PROVIDER;
-pub use facts::{Facts, Version};
+pub use facts::{Facts, Instance, InterfaceLimits, Version};
 pub use kubelet_config::{cluster_dns, merge};
 pub use modules::MODULES;
 pub use node::supported;

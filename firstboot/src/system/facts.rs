@@ -123,6 +123,7 @@ pub fn gather(system: &dyn System, variables: &Variables) -> Result<Facts, Missi
             system.resolve(path).map(|_| path.to_owned())
         },
         managed_instance_id: None,
+        instance: None,
     })
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,8 +12,8 @@ use rustix::fs::OFlags;
 
 use super::notify::Manager;
 use super::{
-    Clock, Ended, Error, Files, Folder, Level, NewFile, Programs, Status, Task, Voice,
-    journal_line, process,
+    Clock, Ended, Error, Files, Folder, Level, Network, NetworkError, NewFile, Programs, Request,
+    Response, Status, Task, Voice, journal_line, process,
 };
 
 /// The machine that this program runs on.
@@ -136,5 +137,26 @@ impl Voice for Linux {
     fn status_line(&self, text: &str) {
         self.manager.alive();
         self.manager.send(&format!("STATUS={text}"));
+    }
+}
+
+impl Network for Linux {
+    fn send(&self, request: &Request) -> Result<Response, NetworkError> {
+        Err(unreachable(&request.url))
+    }
+
+    fn lookup(&self, host: &str, _: Duration) -> Result<Vec<IpAddr>, NetworkError> {
+        Err(unreachable(host))
+    }
+
+    fn connect(&self, host: &str, _: u16, _: Duration) -> Result<(), NetworkError> {
+        Err(unreachable(host))
+    }
+}
+
+fn unreachable(host: &str) -> NetworkError {
+    NetworkError::Connection {
+        host: host.to_owned(),
+        reason: "this program does not use the network".to_owned(),
     }
 }

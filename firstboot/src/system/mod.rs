@@ -6,6 +6,7 @@ mod facts;
 mod folder;
 mod journal_line;
 mod linux;
+mod network;
 mod notify;
 mod process;
 mod timestamp;
@@ -17,6 +18,7 @@ pub use facts::{Missing, Variables, gather};
 pub use folder::Folder;
 pub use journal_line::Level;
 pub use linux::Linux;
+pub use network::{Network, NetworkError, Request, Response, Route};
 pub use timestamp::rfc3339;
 
 /// Why something could not be done to the system. Never holds the content of a
@@ -173,9 +175,9 @@ pub trait Voice {
 }
 
 /// A running system.
-pub trait System: Files + Programs + Clock + Voice {}
+pub trait System: Files + Programs + Clock + Voice + Network {}
 
-impl<T: Files + Programs + Clock + Voice> System for T {}
+impl<T: Files + Programs + Clock + Voice + Network> System for T {}
 
 /// Writes a file only if its content or mode differs; says whether it did.
 pub fn write_if_changed(

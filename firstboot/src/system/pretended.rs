@@ -4,9 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Clock, Ended, Error, Files, Level, NewFile, Programs, Status, Task, Voice};
+use super::{
+    Clock, Ended, Error, Files, Level, Network, NetworkError, NewFile, Programs, Request, Response,
+    Status, Task, Voice,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -27,6 +31,14 @@ pub struct Pretended {
     pub commands: RefCell<Vec<String>>,
     /// Everything that was said, logged or notified.
     pub said: RefCell<Vec<String>>,
+    /// What the network answers, by method and URL, such as `GET http://host/path`;
+    /// everything else cannot be reached.
+    pub answers: RefCell<BTreeMap<String, Result<Response, NetworkError>>>,
+    /// Addresses by host name, and hosts with ports that take connections.
+    pub names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
+    pub listeners: RefCell<Vec<String>>,
+    /// Every request that was sent, in order.
+    pub requests: RefCell<Vec<Request>>,
     /// Changes that are still carried out; none for without end.
     pub lives: Cell<Option<usize>>,
     /// Changes so far: files written or removed, units changed.
@@ -318,5 +330,41 @@ impl Voice for Pretended {
 
     fn status_line(&self, text: &str) {
         self.said.borrow_mut().push(format!("STATUS={text}"));
+    }
+}
+
+impl Network for Pretended {
+    fn send(&self, request: &Request) -> Result<Response, NetworkError> {
+        self.requests.borrow_mut().push(request.clone());
+        let asked = format!("{} {}", request.method, request.url);
+        let answer = self.answers.borrow().get(&asked).cloned();
+        answer.unwrap_or_else(|| {
+            Err(NetworkError::Connection {
+                host: request.url.clone(),
+                reason: "nobody listens".into(),
+            })
+        })
+    }
+
+    fn lookup(&self, host: &str, _: Duration) -> Result<Vec<IpAddr>, NetworkError> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        let found = self.names.borrow().get(host).cloned();
+        found.ok_or_else(|| NetworkError::Name {
+            host: host.into(),
+            reason: "no such name".into(),
+        })
+    }
+
+    fn connect(&self, host: &str, port: u16, _: Duration) -> Result<(), NetworkError> {
+        let listener = format!("{host}:{port}");
+        if self.listeners.borrow().contains(&listener) {
+            return Ok(());
+        }
+        Err(NetworkError::Connection {
+            host: listener,
+            reason: "nobody listens".into(),
+        })
     }
 }
