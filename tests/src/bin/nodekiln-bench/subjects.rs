@@ -104,7 +104,9 @@ impl<'a> Bench<'a> {
     /// A profile that bakes the payload into `base`, locked; gives the build of
     /// it as a subject.
     pub fn build(&self, name: &'static str, base: &Path, outputs: &str) -> Subject<'a> {
-        let folder = self.work(&format!("build-{}", name.replace(' ', "-")));
+        // The name becomes part of a path in YAML, where commas mean something.
+        let letters = name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let folder = self.work(&format!("build-{letters}"));
         empty(&folder);
         let profile = folder.join("profile.yaml");
         let written = profile_text(base, &self.payload, &folder, outputs);
