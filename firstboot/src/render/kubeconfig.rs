@@ -19,7 +19,7 @@ pub(super) fn file(node: &Node<'_>) -> File {
             value: {}"#,
             yaml_string(settings.aws_config_path)
         ),
-        Provider::Ssm => String::new(),
+        Provider::Ssm(_) | Provider::Ec2 => String::new(),
     };
     let content = format!(
         r#"---

@@ -32,7 +32,7 @@ fn flags(node: &Node<'_>) -> Vec<String> {
         format!(
             "--node-labels=eks.amazonaws.com/compute-type=hybrid,\
              eks.amazonaws.com/hybrid-credential-provider={}",
-            node.provider.label()
+            node.provider.label().unwrap_or_default()
         ),
         format!("--config={}", kubelet_config::PATH),
     ];

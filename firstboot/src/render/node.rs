@@ -60,7 +60,11 @@ impl<'a> Node<'a> {
 fn name<'a>(provider: &Provider<'a>, managed: Option<&'a str>) -> Result<&'a str, Error> {
     match provider {
         Provider::IamRolesAnywhere(settings) => Ok(settings.node_name),
-        Provider::Ssm => managed.ok_or_else(|| Error::Unsupported {
+        Provider::Ec2 => Err(Error::Unsupported {
+            what: "an EC2 node (a NodeConfig without spec.hybrid)".into(),
+            hint: "give spec.hybrid.iamRolesAnywhere".into(),
+        }),
+        Provider::Ssm(_) => managed.ok_or_else(|| Error::Unsupported {
             what: "registering the machine with SSM (spec.hybrid.ssm)".into(),
             hint: "use spec.hybrid.iamRolesAnywhere".into(),
         }),

@@ -81,8 +81,7 @@ impl Folder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file name"));
         };
         make_folders(folder)?;
-        // One fixed name: what a killed run left behind is taken over, not piled up.
-        let temporary = folder.join(format!(".{}.nodekiln-new", name.to_string_lossy()));
+        let temporary = temporary_name(folder, name);
         remove_if_there(&temporary)?;
         let mut file = OpenOptions::new()
             .write(true)
@@ -226,6 +225,54 @@ impl Files for Folder {
             .and_then(|path| remove_if_there(&path))
             .map_err(failed("removing", path))
     }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        let act = || -> io::Result<()> {
+            let (source, target) = (self.locate(from)?, self.locate(to)?);
+            if let Some(folder) = target.parent() {
+                make_folders(folder)?;
+            }
+            match fs::rename(source, target) {
+                Err(error) if !is_absent(&error) => Err(error),
+                _ => Ok(()),
+            }
+        };
+        act().map_err(failed("moving", from))
+    }
+
+    fn link(&self, path: &str, target: &str) -> Result<(), Error> {
+        let act = || -> io::Result<()> {
+            let place = self.locate(path)?;
+            let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file name"));
+            };
+            make_folders(folder)?;
+            let temporary = temporary_name(folder, name);
+            remove_if_there(&temporary)?;
+            std::os::unix::fs::symlink(target, &temporary)?;
+            fs::rename(&temporary, &place).inspect_err(|_| {
+                // The first error is the one to tell.
+                let _ = fs::remove_file(&temporary);
+            })
+        };
+        act().map_err(failed("linking", path))
+    }
+
+    fn link_target(&self, path: &str) -> Result<Option<String>, Error> {
+        match self.locate(path).and_then(fs::read_link) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            // `InvalidInput`: it is there and no link.
+            Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::InvalidInput => {
+                Ok(None)
+            }
+            Err(error) => Err(failed("looking at", path)(error)),
+        }
+    }
+}
+
+/// One fixed name: what a killed run left behind is taken over, not piled up.
+fn temporary_name(folder: &Path, name: &std::ffi::OsStr) -> PathBuf {
+    folder.join(format!(".{}.nodekiln-new", name.to_string_lossy()))
 }
 
 /// Without `.` and `..`, as if no folder on the way were a link.
@@ -309,6 +356,27 @@ mod tests {
         folder.write("/file", b"whole", 0o600).unwrap();
         assert_eq!(folder.names("/").unwrap(), ["file"]);
         assert_eq!(folder.status("/file").unwrap().unwrap().mode, 0o600);
+    }
+
+    #[test]
+    fn links_are_put_in_place_and_folders_moved() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        folder.write("/a/file", b"x", 0o600).unwrap();
+        assert_eq!(folder.link_target("/a/file").unwrap(), None);
+        assert_eq!(folder.link_target("/none").unwrap(), None);
+        folder.link("/a/file", "/root/.aws").unwrap();
+        assert_eq!(
+            folder.link_target("/a/file").unwrap().as_deref(),
+            Some("/root/.aws")
+        );
+        assert!(!folder.status("/a/file").unwrap().unwrap().is_file);
+        folder.rename("/a", "/b/c").unwrap();
+        assert_eq!(folder.names("/b/c").unwrap(), ["file"]);
+        folder.rename("/a", "/b/d").unwrap();
+        assert_eq!(folder.names("/b").unwrap(), ["c"]);
+        let error = folder.rename("/b/c", "/b/c/d").unwrap_err();
+        assert_eq!(error.to_string(), "moving /b/c");
     }
 
     #[test]

@@ -74,6 +74,18 @@ impl Files for Linux {
     fn remove(&self, path: &str) -> Result<(), Error> {
         self.files.remove(path)
     }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.files.rename(from, to)
+    }
+
+    fn link(&self, path: &str, target: &str) -> Result<(), Error> {
+        self.files.link(path, target)
+    }
+
+    fn link_target(&self, path: &str) -> Result<Option<String>, Error> {
+        self.files.link_target(path)
+    }
 }
 
 impl Programs for Linux {

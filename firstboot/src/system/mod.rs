@@ -9,6 +9,7 @@ mod linux;
 mod network;
 mod notify;
 mod process;
+mod task;
 mod timestamp;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use folder::Folder;
 pub use journal_line::Level;
 pub use linux::Linux;
 pub use network::{Network, NetworkError, Request, Response, Route};
+pub use task::{Argument, Task};
 pub use timestamp::rfc3339;
 
 /// Why something could not be done to the system. Never holds the content of a
@@ -106,31 +108,15 @@ pub trait Files {
     /// Puts several files in place as [`Files::write`] does, one after the other,
     /// but waits for the disk only once. Cut off, some are new and some are old.
     fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error>;
-    /// Removes a file; that it is gone already is no error.
+    /// Removes a file or a link; that it is gone already is no error.
     fn remove(&self, path: &str) -> Result<(), Error>;
-}
-
-/// A program to run: with no input, an empty environment but for `PATH` and
-/// `LANG`, and a time limit. Nothing secret belongs in its arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
-    /// Name, looked up in the system's folders, or path.
-    pub program: String,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// The time it has.
-    pub limit: Duration,
-}
-
-impl Task {
-    /// A program with its arguments.
-    pub fn new(program: &str, arguments: &[&str], limit: Duration) -> Self {
-        Self {
-            program: program.into(),
-            arguments: arguments.iter().map(ToString::to_string).collect(),
-            limit,
-        }
-    }
+    /// Moves a file, link or whole folder within its file system; folders on the way
+    /// are made as for [`Files::write`]. That it is gone already is no error.
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error>;
+    /// Puts a symbolic link in place at once, as [`Files::write`] does with a file.
+    fn link(&self, path: &str, target: &str) -> Result<(), Error>;
+    /// What a link says; `None` when there is none, or something else.
+    fn link_target(&self, path: &str) -> Result<Option<String>, Error>;
 }
 
 /// How a program ended.

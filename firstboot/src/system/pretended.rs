@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
-    Clock, Ended, Error, Files, Level, Network, NetworkError, NewFile, Programs, Request, Response,
-    Status, Task, Voice,
+    Argument, Clock, Ended, Error, Files, Level, Network, NetworkError, NewFile, Programs, Request,
+    Response, Status, Task, Voice,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Kept {
 #[derive(Debug, Default)]
 pub struct Pretended {
     pub files: RefCell<BTreeMap<String, Kept>>,
+    /// Links and what they say.
+    pub links: RefCell<BTreeMap<String, String>>,
     /// Active units, and how often each was started.
     pub active: RefCell<BTreeMap<String, u32>>,
     pub enabled: RefCell<Vec<String>>,
@@ -217,6 +219,13 @@ impl Files for Pretended {
     }
 
     fn status(&self, path: &str) -> Result<Option<Status>, Error> {
+        if self.links.borrow().contains_key(path) {
+            return Ok(Some(Status {
+                mode: 0o777,
+                modified: UNIX_EPOCH,
+                is_file: false,
+            }));
+        }
         Ok(self.files.borrow().get(path).map(|kept| Status {
             mode: kept.mode,
             modified: kept.modified,
@@ -256,16 +265,42 @@ impl Files for Pretended {
     fn remove(&self, path: &str) -> Result<(), Error> {
         self.change("removing", path)?;
         self.files.borrow_mut().remove(path);
+        self.links.borrow_mut().remove(path);
         Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.change("moving", from)?;
+        let below = format!("{from}/");
+        let moved = |path: &str| match path.strip_prefix(&below) {
+            Some(rest) => format!("{to}/{rest}"),
+            None if path == from => to.to_owned(),
+            None => path.to_owned(),
+        };
+        let files = std::mem::take(&mut *self.files.borrow_mut());
+        *self.files.borrow_mut() = files
+            .into_iter()
+            .map(|(path, kept)| (moved(&path), kept))
+            .collect();
+        Ok(())
+    }
+
+    fn link(&self, path: &str, target: &str) -> Result<(), Error> {
+        self.change("linking", path)?;
+        self.files.borrow_mut().remove(path);
+        self.links.borrow_mut().insert(path.into(), target.into());
+        Ok(())
+    }
+
+    fn link_target(&self, path: &str) -> Result<Option<String>, Error> {
+        Ok(self.links.borrow().get(path).cloned())
     }
 }
 
 impl Programs for Pretended {
     fn run(&self, task: &Task) -> Result<Ended, Error> {
-        let arguments: Vec<&str> = task.arguments.iter().map(String::as_str).collect();
-        self.commands
-            .borrow_mut()
-            .push(format!("{} {}", task.program, arguments.join(" ")));
+        let arguments: Vec<&str> = task.arguments.iter().map(Argument::value).collect();
+        self.commands.borrow_mut().push(task.line());
         let absent = || Error::Program {
             program: task.program.clone(),
             source: io::ErrorKind::NotFound.into(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::{Ended, Error, Task};
+use super::{Argument, Ended, Error, Task};
 
 /// Most that is kept of each output, in bytes; what comes after is thrown away.
 const OUTPUT_LIMIT: usize = 64 << 10;
@@ -28,10 +28,11 @@ pub(super) fn run(
         source,
     };
     let mut child = Command::new(&task.program)
-        .args(&task.arguments)
+        .args(task.arguments.iter().map(Argument::value))
         .env_clear()
         .env("PATH", PATH)
         .env("LANG", "C.UTF-8")
+        .envs(task.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -44,7 +45,11 @@ pub(super) fn run(
         end(&mut child);
     }
     match followed.map_err(failed)? {
-        Some(ended) => Ok(ended),
+        Some(ended) => Ok(Ended {
+            success: ended.success,
+            output: task.hide(ended.output),
+            errors: task.hide(ended.errors),
+        }),
         None => Err(Error::Deadline {
             program: task.program.clone(),
             limit: task.limit,
@@ -190,6 +195,20 @@ mod tests {
             .filter_map(|line| line.split('=').next())
             .collect();
         assert_eq!(names, ["LANG", "PATH", "PWD"]);
+    }
+
+    #[test]
+    fn a_secret_that_a_program_repeats_is_hidden_and_variables_reach_it() {
+        let task = Task::new(
+            "sh",
+            &["-c", "echo $1 $NAME; echo $1 >&2", "sh"],
+            Duration::from_secs(20),
+        )
+        .and_secret("s3cr3t")
+        .with_variable("NAME", "value");
+        let ended = run(&task, None, &|| {}).unwrap();
+        assert_eq!(ended.output, "(hidden) value\n");
+        assert_eq!(ended.errors, "(hidden)\n");
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! A program to run, as a value.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Stands where a secret would.
+const HIDDEN: &str = "(hidden)";
+
+/// An argument of a program.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Argument {
+    value: String,
+    is_secret: bool,
+}
+
+impl Argument {
+    /// What the program gets. Never to be shown; see [`Task::line`].
+    pub(super) fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+// By hand, so that no log or panic message can hold a secret.
+impl fmt::Debug for Argument {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.shown())
+    }
+}
+
+impl Argument {
+    fn shown(&self) -> &str {
+        if self.is_secret { HIDDEN } else { &self.value }
+    }
+}
+
+/// A program to run: with no input, an environment of `PATH`, `LANG` and what is
+/// given here, and a time limit.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Name, looked up in the system's folders, or path.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<Argument>,
+    /// Variables that it gets besides, by name. Never shown: a proxy may have a
+    /// password.
+    pub variables: Vec<(String, String)>,
+    /// The time it has.
+    pub limit: Duration,
+}
+
+impl Task {
+    /// A program with its arguments.
+    pub fn new(program: &str, arguments: &[&str], limit: Duration) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            limit,
+        }
+        .and(arguments)
+    }
+
+    /// The same task with more arguments.
+    #[must_use]
+    pub fn and(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|value| Argument {
+                value: (*value).into(),
+                is_secret: false,
+            }));
+        self
+    }
+
+    /// The same task with an argument that must never be shown. Everybody on the
+    /// machine can see it while the program runs: only for programs that take it in
+    /// no other way.
+    #[must_use]
+    pub fn and_secret(mut self, value: &str) -> Self {
+        self.arguments.push(Argument {
+            value: value.into(),
+            is_secret: true,
+        });
+        self
+    }
+
+    /// The same task with one more variable.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// The command line for people, without what is secret.
+    pub fn line(&self) -> String {
+        let mut line = self.program.clone();
+        for argument in &self.arguments {
+            line.push(' ');
+            line.push_str(argument.shown());
+        }
+        line
+    }
+
+    /// A text of the program's own without the secrets that it may repeat.
+    pub fn hide(&self, text: String) -> String {
+        let secrets = self.arguments.iter().filter(|it| it.is_secret);
+        secrets
+            .filter(|secret| !secret.value.is_empty())
+            .fold(text, |text, secret| text.replace(&secret.value, HIDDEN))
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Task")
+            .field("line", &self.line())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_argument_is_shown_nowhere() {
+        let task = Task::new("agent", &["-code"], Duration::from_secs(1))
+            .and_secret("s3cr3t")
+            .and(&["-id", "1"])
+            .with_variable("HTTPS_PROXY", "http://me:s3cr3t@proxy");
+        assert_eq!(task.line(), "agent -code (hidden) -id 1");
+        assert!(!format!("{task:?}{:?}", task.arguments).contains("s3cr3t"));
+        assert_eq!(
+            task.hide("code s3cr3t is wrong: s3cr3t".into()),
+            "code (hidden) is wrong: (hidden)"
+        );
+        assert_eq!(task.arguments[1].value(), "s3cr3t");
+        let empty = Task::new("agent", &[], Duration::from_secs(1)).and_secret("");
+        assert_eq!(empty.hide("text".into()), "text");
+    }
+}
