@@ -124,9 +124,9 @@ pub trait Files {
 pub struct Ended {
     /// Whether it ended with code 0.
     pub success: bool,
-    /// What it wrote to its output; at most 64 KiB.
+    /// What it wrote to its output; at most as much as the task keeps.
     pub output: String,
-    /// What it wrote to its error output; at most 64 KiB.
+    /// What it wrote to its error output; at most as much as the task keeps.
     pub errors: String,
 }
 

@@ -12,9 +12,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{Argument, Ended, Error, Task};
 
-/// Most that is kept of each output, in bytes; what comes after is thrown away.
-const OUTPUT_LIMIT: usize = 64 << 10;
-
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs a program; `breathe` is called about every `interval` while it runs.
@@ -40,7 +37,7 @@ pub(super) fn run(
         .process_group(0)
         .spawn()
         .map_err(failed)?;
-    let followed = follow(&mut child, task.limit, interval, breathe);
+    let followed = follow(&mut child, task, interval, breathe);
     if !matches!(followed, Ok(Some(_))) {
         end(&mut child);
     }
@@ -60,15 +57,15 @@ pub(super) fn run(
 /// Reads until the program has ended; `None` at the deadline.
 fn follow(
     child: &mut Child,
-    limit: Duration,
+    task: &Task,
     interval: Option<Duration>,
     breathe: &dyn Fn(),
 ) -> io::Result<Option<Ended>> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + task.limit;
     let pid = Pid::from_child(child);
     let pidfd: OwnedFd = pidfd_open(pid, PidfdFlags::empty())?;
-    let mut output = Stream::new(child.stdout.take());
-    let mut errors = Stream::new(child.stderr.take());
+    let mut output = Stream::new(child.stdout.take(), task.most);
+    let mut errors = Stream::new(child.stderr.take(), task.most);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -112,14 +109,17 @@ fn end(child: &mut Child) {
 struct Stream<R> {
     pipe: Option<R>,
     content: Vec<u8>,
+    /// Most that is kept, in bytes; what comes after is thrown away.
+    most: usize,
 }
 
 impl<R: Read + AsFd> Stream<R> {
-    fn new(pipe: Option<R>) -> Self {
+    fn new(pipe: Option<R>, most: usize) -> Self {
         let pipe = pipe.filter(|pipe| rustix::io::ioctl_fionbio(pipe, true).is_ok());
         Self {
             pipe,
             content: Vec::new(),
+            most,
         }
     }
 
@@ -135,7 +135,7 @@ impl<R: Read + AsFd> Stream<R> {
                     return Ok(());
                 }
                 Ok(length) => {
-                    let room = OUTPUT_LIMIT - self.content.len();
+                    let room = self.most - self.content.len();
                     self.content.extend_from_slice(&buffer[..length.min(room)]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -177,13 +177,17 @@ mod tests {
                 errors: "err\n".into()
             }
         );
-        let long = shell(
-            "head -c 300000 /dev/zero | tr '\\0' x",
-            Duration::from_secs(20),
-        )
-        .unwrap();
-        assert!(long.success);
-        assert_eq!(long.output.len(), OUTPUT_LIMIT);
+        let script = "head -c 300000 /dev/zero | tr '\\0' x";
+        let task = Task::new("sh", &["-c", script], Duration::from_secs(20));
+        for (task, kept) in [
+            (task.clone(), 64 << 10),
+            (task.clone().keeping(7), 7),
+            (task.keeping(1 << 20), 300_000),
+        ] {
+            let long = run(&task, None, &|| {}).unwrap();
+            assert!(long.success);
+            assert_eq!(long.output.len(), kept);
+        }
     }
 
     #[test]

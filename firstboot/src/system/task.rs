@@ -46,9 +46,14 @@ pub struct Task {
     pub variables: Vec<(String, String)>,
     /// The time it has.
     pub limit: Duration,
+    /// How much of each of its outputs is kept, in bytes; the rest is thrown away.
+    pub most: usize,
 }
 
 impl Task {
+    /// What is kept of an output unless more is asked for, in bytes.
+    const KEPT: usize = 64 << 10;
+
     /// A program with its arguments.
     pub fn new(program: &str, arguments: &[&str], limit: Duration) -> Self {
         Self {
@@ -56,8 +61,16 @@ impl Task {
             arguments: Vec::new(),
             variables: Vec::new(),
             limit,
+            most: Self::KEPT,
         }
         .and(arguments)
+    }
+
+    /// The same task, of whose outputs this many bytes are kept.
+    #[must_use]
+    pub fn keeping(mut self, most: usize) -> Self {
+        self.most = most;
+        self
     }
 
     /// The same task with more arguments.
