@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{Error, Files, NewFile, Status};
+use super::{Error, Files, NewFile, Space, Status};
 
 /// Longest chain of links that is followed, as in the kernel.
 const LINKS: usize = 40;
@@ -258,6 +258,20 @@ impl Files for Folder {
         act().map_err(failed("linking", path))
     }
 
+    fn space(&self, path: &str) -> Result<Option<Space>, Error> {
+        match self
+            .locate(path)
+            .and_then(|path| Ok(rustix::fs::statvfs(path)?))
+        {
+            Ok(room) => Ok(Some(Space {
+                free: room.f_bavail.saturating_mul(room.f_frsize),
+                total: room.f_blocks.saturating_mul(room.f_frsize),
+            })),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(failed("looking at", path)(error)),
+        }
+    }
+
     fn link_target(&self, path: &str) -> Result<Option<String>, Error> {
         match self.locate(path).and_then(fs::read_link) {
             Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
@@ -419,6 +433,9 @@ mod tests {
         assert_eq!(folder.read("/file/x", 10).unwrap(), None);
         assert_eq!(folder.read("/none", 10).unwrap(), None);
         assert_eq!(folder.status("/none").unwrap(), None);
+        assert_eq!(folder.space("/none").unwrap(), None);
+        let room = folder.space("/").unwrap().unwrap();
+        assert!(room.free <= room.total && room.total > 0, "{room:?}");
         folder.remove("/none").unwrap();
     }
 

@@ -1,11 +1,11 @@
 //! The machine that this program runs on.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::notify::Manager;
 use super::{
     Clock, Ended, Error, Files, Folder, Level, Network, NetworkError, NewFile, Programs, Request,
-    Response, Status, Task, Voice, journal_line, process,
+    Response, Space, Status, Task, Voice, journal_line, process,
 };
 
 /// The machine that this program runs on.
@@ -21,7 +21,8 @@ use super::{
 pub struct Linux {
     files: Folder,
     started: Instant,
-    waited: Cell<Duration>,
+    /// In nanoseconds.
+    waited: AtomicU64,
     manager: Manager,
     /// Whether a service manager started this program, and not a person.
     is_service: bool,
@@ -36,10 +37,17 @@ impl Linux {
         Self {
             files: Folder::new("/"),
             started: Instant::now(),
-            waited: Cell::default(),
+            waited: AtomicU64::new(0),
             manager,
             is_service: socket.is_some() || variable("INVOCATION_ID").is_some(),
         }
+    }
+}
+
+impl Linux {
+    fn add_to_waited(&self, time: Duration) {
+        self.waited
+            .fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
@@ -83,6 +91,10 @@ impl Files for Linux {
         self.files.link(path, target)
     }
 
+    fn space(&self, path: &str) -> Result<Option<Space>, Error> {
+        self.files.space(path)
+    }
+
     fn link_target(&self, path: &str) -> Result<Option<String>, Error> {
         self.files.link_target(path)
     }
@@ -92,12 +104,12 @@ impl Programs for Linux {
     fn run(&self, task: &Task) -> Result<Ended, Error> {
         let started = Instant::now();
         let ended = process::run(task, self.manager.interval(), &|| self.manager.alive());
-        self.waited.set(self.waited.get() + started.elapsed());
+        self.add_to_waited(started.elapsed());
         ended
     }
 
     fn waited(&self) -> Duration {
-        self.waited.get()
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
     }
 }
 
@@ -113,7 +125,7 @@ impl Clock for Linux {
     fn pause(&self, time: Duration) {
         self.manager.alive();
         std::thread::sleep(time);
-        self.waited.set(self.waited.get() + time);
+        self.add_to_waited(time);
     }
 }
 

@@ -74,6 +74,15 @@ pub struct Status {
     pub is_file: bool,
 }
 
+/// Room of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that may still be written by those who are not root.
+    pub free: u64,
+    /// All bytes that it can hold.
+    pub total: u64,
+}
+
 /// A file to be put in place.
 #[derive(Debug, Clone, Copy)]
 pub struct NewFile<'a> {
@@ -115,6 +124,9 @@ pub trait Files {
     fn rename(&self, from: &str, to: &str) -> Result<(), Error>;
     /// Puts a symbolic link in place at once, as [`Files::write`] does with a file.
     fn link(&self, path: &str, target: &str) -> Result<(), Error>;
+    /// Room of the file system that holds a folder; `None` when there is no such
+    /// folder.
+    fn space(&self, path: &str) -> Result<Option<Space>, Error>;
     /// What a link says; `None` when there is none, or something else.
     fn link_target(&self, path: &str) -> Result<Option<String>, Error>;
 }
@@ -160,10 +172,11 @@ pub trait Voice {
     fn status_line(&self, text: &str);
 }
 
-/// A running system.
-pub trait System: Files + Programs + Clock + Voice + Network {}
+/// A running system. Several threads may ask it at once, so that what waits for
+/// the network waits together.
+pub trait System: Files + Programs + Clock + Voice + Network + Sync {}
 
-impl<T: Files + Programs + Clock + Voice + Network> System for T {}
+impl<T: Files + Programs + Clock + Voice + Network + Sync> System for T {}
 
 /// Writes a file only if its content or mode differs; says whether it did.
 pub fn write_if_changed(
@@ -196,3 +209,5 @@ pub fn is_current(files: &dyn Files, path: &str, content: &[u8], mode: u32) -> R
 
 #[cfg(test)]
 pub(crate) mod pretended;
+#[cfg(test)]
+mod shared;

@@ -1,8 +1,8 @@
 //! The service manager's notification socket (`sd_notify`), and its watchdog.
 
-use std::cell::Cell;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the manager may take to make room for what it must hear.
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
-    heard: Cell<Option<Instant>>,
+    heard: Mutex<Option<Instant>>,
 }
 
 impl Manager {
@@ -35,7 +35,7 @@ impl Manager {
         Self {
             socket,
             watchdog,
-            heard: Cell::new(None),
+            heard: Mutex::new(None),
         }
     }
 
@@ -58,12 +58,10 @@ impl Manager {
         let Some(interval) = self.interval() else {
             return;
         };
-        if self
-            .heard
-            .get()
-            .is_none_or(|heard| heard.elapsed() >= interval / 2)
-        {
-            self.heard.set(Some(Instant::now()));
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.is_none_or(|heard| heard.elapsed() >= interval / 2) {
+            *heard = Some(Instant::now());
+            drop(heard);
             self.send("WATCHDOG=1");
         }
     }

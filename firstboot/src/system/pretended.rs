@@ -1,15 +1,15 @@
 //! A machine in memory for tests: files, units that start and stop, and a count of
 //! everything that changes it, after which it can be made to die.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::shared::{Shared, Slot};
 use super::{
     Argument, Clock, Ended, Error, Files, Level, Network, NetworkError, NewFile, Programs, Request,
-    Response, Status, Task, Voice,
+    Response, Space, Status, Task, Voice,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,31 +21,35 @@ pub struct Kept {
 
 #[derive(Debug, Default)]
 pub struct Pretended {
-    pub files: RefCell<BTreeMap<String, Kept>>,
+    pub files: Shared<BTreeMap<String, Kept>>,
     /// Links and what they say.
-    pub links: RefCell<BTreeMap<String, String>>,
+    pub links: Shared<BTreeMap<String, String>>,
     /// Active units, and how often each was started.
-    pub active: RefCell<BTreeMap<String, u32>>,
-    pub enabled: RefCell<Vec<String>>,
+    pub active: Shared<BTreeMap<String, u32>>,
+    pub enabled: Shared<Vec<String>>,
     /// Units that will not start.
-    pub broken: RefCell<Vec<String>>,
+    pub broken: Shared<Vec<String>>,
+    /// How programs end, by command line; asked before anything that is known here.
+    pub programs: Shared<BTreeMap<String, Ended>>,
+    /// Bytes that are free and that there are, by folder.
+    pub spaces: Shared<BTreeMap<String, Space>>,
     /// Every command line, in order.
-    pub commands: RefCell<Vec<String>>,
+    pub commands: Shared<Vec<String>>,
     /// Everything that was said, logged or notified.
-    pub said: RefCell<Vec<String>>,
+    pub said: Shared<Vec<String>>,
     /// What the network answers, by method and URL, such as `GET http://host/path`;
     /// everything else cannot be reached.
-    pub answers: RefCell<BTreeMap<String, Result<Response, NetworkError>>>,
+    pub answers: Shared<BTreeMap<String, Result<Response, NetworkError>>>,
     /// Addresses by host name, and hosts with ports that take connections.
-    pub names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
-    pub listeners: RefCell<Vec<String>>,
+    pub names: Shared<BTreeMap<String, Vec<IpAddr>>>,
+    pub listeners: Shared<Vec<String>>,
     /// Every request that was sent, in order.
-    pub requests: RefCell<Vec<Request>>,
+    pub requests: Shared<Vec<Request>>,
     /// Changes that are still carried out; none for without end.
-    pub lives: Cell<Option<usize>>,
+    pub lives: Slot<Option<usize>>,
     /// Changes so far: files written or removed, units changed.
-    pub changes: Cell<usize>,
-    ticks: Cell<u64>,
+    pub changes: Slot<usize>,
+    ticks: Slot<u64>,
 }
 
 impl Pretended {
@@ -85,6 +89,26 @@ impl Pretended {
             modified: self.tick(),
         };
         self.files.borrow_mut().insert(path.into(), kept);
+    }
+
+    /// Has a command line end well with this output.
+    pub fn prints(&self, line: &str, output: &str) {
+        let ended = Ended {
+            success: true,
+            output: output.into(),
+            errors: String::new(),
+        };
+        self.programs.borrow_mut().insert(line.into(), ended);
+    }
+
+    /// Has a command line fail with these words.
+    pub fn fails(&self, line: &str, errors: &str) {
+        let ended = Ended {
+            success: false,
+            output: String::new(),
+            errors: errors.into(),
+        };
+        self.programs.borrow_mut().insert(line.into(), ended);
     }
 
     /// Content of a file as text.
@@ -292,6 +316,10 @@ impl Files for Pretended {
         Ok(())
     }
 
+    fn space(&self, path: &str) -> Result<Option<Space>, Error> {
+        Ok(self.spaces.borrow().get(path).copied())
+    }
+
     fn link_target(&self, path: &str) -> Result<Option<String>, Error> {
         Ok(self.links.borrow().get(path).cloned())
     }
@@ -301,6 +329,9 @@ impl Programs for Pretended {
     fn run(&self, task: &Task) -> Result<Ended, Error> {
         let arguments: Vec<&str> = task.arguments.iter().map(Argument::value).collect();
         self.commands.borrow_mut().push(task.line());
+        if let Some(ended) = self.programs.borrow().get(&task.line()) {
+            return Ok(ended.clone());
+        }
         let absent = || Error::Program {
             program: task.program.clone(),
             source: io::ErrorKind::NotFound.into(),
