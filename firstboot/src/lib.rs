@@ -13,3 +13,4 @@ pub mod node_config;
 pub mod phases;
 pub mod render;
 pub mod system;
+pub mod validation;

@@ -32,6 +32,9 @@ pub struct Request {
     pub limit: Duration,
     /// The largest body that is read, in bytes; a larger one is an error.
     pub most: usize,
+    /// Certificates in PEM that are trusted in place of the system's: for a cluster,
+    /// which has an authority of its own.
+    pub authorities: Option<Vec<u8>>,
 }
 
 impl Request {
@@ -45,6 +48,7 @@ impl Request {
             route: Route::Proxied,
             limit: Duration::from_secs(10),
             most: 1 << 20,
+            authorities: None,
         }
     }
 
