@@ -7,6 +7,9 @@ use super::model::{
     Cluster, DEFAULT_AWS_CONFIG_PATH, DEFAULT_CERTIFICATE_PATH, DEFAULT_PRIVATE_KEY_PATH, Hybrid,
     IamRolesAnywhere, Instance, NodeConfig, Ssm,
 };
+use super::node_name::{
+    LONGEST_NODE_NAME, NODE_NAME_TEMPLATES, TemplatePart, node_name_problem, template_parts,
+};
 use super::{Problem, read_certificates, suggest};
 
 /// Fills the paths that were left out.
@@ -269,29 +272,36 @@ fn roles_anywhere(anywhere: &IamRolesAnywhere, problems: &mut Vec<Problem>) {
 }
 
 fn node_name(name: &str, field: &str, problems: &mut Vec<Problem>) {
-    const LONGEST: usize = 64;
     if name.is_empty() {
         problems.push(missing(field));
         return;
     }
-    if name.len() > LONGEST {
-        problems.push(
-            Problem::new(field, format!("`{field}` is longer than {LONGEST} bytes"))
-                .with_hint("it is the name of the role's session too, which has this limit"),
-        );
-    }
-    let edge =
-        |character: Option<char>| character.is_some_and(|found| found.is_ascii_alphanumeric());
-    let valid = edge(name.chars().next())
-        && edge(name.chars().next_back())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-    if !valid {
-        problems.push(
-            Problem::new(field, format!("`{field}` is no name of a Kubernetes node"))
-                .with_hint("letters, digits, hyphens and dots; a letter or digit first and last"),
-        );
+    let parts = match template_parts(name) {
+        Ok(parts) => parts,
+        Err(problem) => {
+            let known = NODE_NAME_TEMPLATES.map(|name| format!("`{{{{{name}}}}}`"));
+            problems.push(
+                Problem::new(field, format!("`{field}` {problem}"))
+                    .with_hint(format!("known are {}", known.join(", "))),
+            );
+            return;
+        }
+    };
+    // What a template gives is only known on the machine: a letter stands for it.
+    let shortest: String = parts
+        .iter()
+        .map(|part| match part {
+            TemplatePart::Text(text) => text,
+            TemplatePart::Template(_) => "x",
+        })
+        .collect();
+    if let Some(problem) = node_name_problem(&shortest) {
+        let hint = if shortest.len() > LONGEST_NODE_NAME {
+            "it is the name of the role's session too, which has this limit"
+        } else {
+            "letters, digits, hyphens and dots; a letter or digit first and last"
+        };
+        problems.push(Problem::new(field, format!("`{field}` {problem}")).with_hint(hint));
     }
 }
 

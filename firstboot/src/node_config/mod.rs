@@ -11,6 +11,7 @@ mod decode;
 mod merge;
 mod mime;
 pub mod model;
+mod node_name;
 mod read;
 mod scalar;
 mod schema;
@@ -24,6 +25,9 @@ pub use certificate::{Certificate, CertificateError, check_node_certificate, rea
 pub use check::{check, with_defaults};
 pub use decode::{DecodeError, Decoded, MAXIMUM_USER_DATA, Part, decode};
 pub use model::NodeConfig;
+pub use node_name::{
+    LONGEST_NODE_NAME, NODE_NAME_TEMPLATES, TemplatePart, node_name_problem, template_parts,
+};
 
 /// The JSON schema (draft 2020-12) of a NodeConfig, for editors and other tools.
 pub const JSON_SCHEMA: &str = include_str!("../../schema/nodeconfig.schema.json");

@@ -75,7 +75,7 @@ impl Error {
         match self {
             Self::NotFound(_)
             | Self::Invalid { .. }
-            | Self::Render(render::Error::Field { .. })
+            | Self::Render(render::Error::Field { .. } | render::Error::Cluster { .. })
             | Self::Credentials {
                 may_pass: false, ..
             } => 2,
@@ -84,7 +84,10 @@ impl Error {
             Self::Credentials { may_pass: true, .. }
             | Self::Unit { .. }
             | Self::System(system::Error::Deadline { .. }) => 6,
-            Self::Machine { .. } | Self::Missing(_) | Self::System(_) => 4,
+            Self::Machine { .. }
+            | Self::Missing(_)
+            | Self::System(_)
+            | Self::Render(render::Error::Fact { .. }) => 4,
         }
     }
 

@@ -182,6 +182,9 @@ fn work(
 
     let facts = gather(system, variables)?;
     let files = render::render(&config, &facts)?;
+    for text in render::warnings(&config, &facts)? {
+        work.warn(&text);
+    }
     let node = Node {
         config: &config,
         facts: &facts,
@@ -205,9 +208,7 @@ fn read(found: &Found) -> Result<NodeConfig, Error> {
     if !problems.is_empty() {
         return Err(Error::Invalid { problems });
     }
-    let config = node_config::with_defaults(parsed.config);
-    render::supported(&config)?;
-    Ok(config)
+    Ok(node_config::with_defaults(parsed.config))
 }
 
 /// The work while it goes on.

@@ -56,7 +56,11 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         phase: Phase::Kernel,
-        inputs: |node| node.digest_of(Part::Kernel),
+        inputs: |node| {
+            [Part::Kernel, Part::Manager, Part::Resolver]
+                .map(|part| node.digest_of(part))
+                .join("")
+        },
         act: kernel,
     },
     Step {
@@ -136,7 +140,7 @@ fn all_files(node: &Node<'_>) -> String {
 fn phase_of(part: Part) -> Phase {
     match part {
         Part::Credentials => Phase::CredentialsFile,
-        Part::Kernel => Phase::Kernel,
+        Part::Kernel | Part::Manager | Part::Resolver => Phase::Kernel,
         Part::Containerd => Phase::Containerd,
         Part::Kubelet => Phase::Kubelet,
     }
@@ -181,7 +185,11 @@ fn files(work: &mut Work<'_>, node: &Node<'_>, _: &str) -> Result<(), Error> {
 
     let mut retired = false;
     for path in &obsolete {
-        if let Some(unit) = path.strip_prefix("/etc/systemd/system/") {
+        // A drop-in lies in a folder of its own; a unit does not.
+        if let Some(unit) = path
+            .strip_prefix("/etc/systemd/system/")
+            .filter(|name| !name.contains('/'))
+        {
             // Of a killed run the unit may be gone already: then there is nothing to stop.
             if system.status(path)?.is_some() {
                 unit::retire(system, unit)?;
@@ -215,6 +223,13 @@ fn kernel(work: &mut Work<'_>, node: &Node<'_>, inputs: &str) -> Result<(), Erro
     if !work.journal.is_done(Phase::Kernel, inputs) {
         load_modules(work)?;
         unit::restart(work.system, "systemd-sysctl.service")?;
+        let has = |part| node.files.iter().any(|file| file.part == part);
+        if has(Part::Manager) {
+            unit::reload_manager(work.system)?;
+        }
+        if has(Part::Resolver) {
+            unit::restart(work.system, "systemd-resolved.service")?;
+        }
     }
     turn_off_swap(work, node)
 }

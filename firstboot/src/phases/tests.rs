@@ -457,14 +457,13 @@ fn certificate_and_key_are_looked_at_first() {
 
 #[test]
 fn bad_configurations_are_refused_before_anything_is_written() {
-    let texts: [(&[u8], u8); 7] = [
+    let texts: [(&[u8], u8); 6] = [
         (b"", 2),
         (b"\xff\xfe\x00", 2),
         (b"apiVersion: node.eks.aws/v1alpha1\nkind: Other\nspec: {}\n", 2),
         (b"apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {cluster: {nmae: x}}\n", 2),
         (b"apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {cluster: {name: x, region: r, certificateAuthority: '%'}, hybrid: {}}\n", 2),
         (b"#cloud-config\nwrite_files: []\n", 2),
-        (b"apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {cluster: {name: x, region: r}, hybrid: {ssm: {activationCode: aaaaaaaaaaaaaaaaaaaaa, activationId: 01234567-89ab-cdef-0123-456789abcdef}}}\n", 3),
     ];
     for (text, code) in texts {
         let machine = machine();

@@ -7,10 +7,10 @@ use super::{File, Part};
 use crate::credentials::Provider;
 
 pub(super) fn file(node: &Node<'_>) -> Option<File> {
-    let Provider::IamRolesAnywhere(settings) = &node.provider else {
+    let Some(Provider::IamRolesAnywhere(settings)) = node.provider() else {
         return None;
     };
-    let region = &node.config.spec.cluster.region;
+    let region = node.region;
     let command = format!(
         "/usr/local/bin/aws_signing_helper credential-process --certificate {} --private-key {} \
          --trust-anchor-arn {} --profile-arn {} --role-arn {} --role-session-name {}{}",
@@ -19,7 +19,7 @@ pub(super) fn file(node: &Node<'_>) -> Option<File> {
         shell_word(settings.trust_anchor_arn),
         shell_word(settings.profile_arn),
         shell_word(settings.role_arn),
-        shell_word(node.name),
+        shell_word(&node.name),
         if node.facts.proxied {
             " --with-proxy"
         } else {

@@ -4,10 +4,10 @@
 
 use super::node::Node;
 use super::quoting::toml_string;
-use super::{File, Part, sandbox_image};
+use super::{Error, File, Part, sandbox_image};
 
-pub(super) fn files(node: &Node<'_>) -> Vec<File> {
-    let sandbox = toml_string(&sandbox_image(&node.config.spec.cluster.region, node.facts));
+pub(super) fn files(node: &Node<'_>) -> Result<Vec<File>, Error> {
+    let sandbox = toml_string(&sandbox_image(node.region, node.facts));
     let content = match node.facts.containerd.major {
         0 | 1 => schema_2(&sandbox),
         _ => schema_3(&sandbox),
@@ -22,7 +22,7 @@ pub(super) fn files(node: &Node<'_>) -> Vec<File> {
         let path = "/etc/containerd/config.d/00-nodeadm.toml";
         files.push(File::public(path, Part::Containerd, given.as_str()));
     }
-    files
+    Ok(files)
 }
 
 fn head(version: u32) -> String {

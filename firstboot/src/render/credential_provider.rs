@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::node::Node;
-use super::{File, Part, indented_json, signing_helper};
+use super::{File, Part, Version, indented_json, signing_helper};
 use crate::credentials::Provider;
 
 /// Where the program lies unless `ECR_CREDENTIAL_PROVIDER_BIN_PATH` says otherwise.
@@ -17,21 +17,52 @@ pub(super) fn program<'a>(node: &'a Node<'_>) -> Option<(&'a str, &'a str)> {
     node.facts.credential_provider.as_deref()?.rsplit_once('/')
 }
 
+/// Registries of a hybrid node.
+const HYBRID_IMAGES: &[&str] = &[
+    "*.dkr.ecr.*.amazonaws.com",
+    "*.dkr.ecr.*.amazonaws.com.cn",
+    "*.dkr.ecr-fips.*.amazonaws.com",
+    "*.dkr.ecr.*.c2s.ic.gov",
+    "*.dkr.ecr.*.sc2s.sgov.gov",
+];
+
+/// Registries of an EC2 node.
+const EC2_IMAGES: &[&str] = &[
+    "*.dkr.ecr.*.amazonaws.com",
+    "*.dkr-ecr.*.on.aws",
+    "*.dkr.ecr.*.amazonaws.com.cn",
+    "*.dkr-ecr.*.on.amazonwebservices.com.cn",
+    "*.dkr.ecr-fips.*.amazonaws.com",
+    "*.dkr-ecr-fips.*.on.aws",
+    "*.dkr.ecr.*.c2s.ic.gov",
+    "*.dkr.ecr.*.sc2s.sgov.gov",
+    "*.dkr.ecr.*.cloud.adc-e.uk",
+    "*.dkr.ecr.*.csp.hci.ic.gov",
+    "*.dkr.ecr.*.amazonaws.eu",
+    "public.ecr.aws",
+];
+
+/// The images that the provider is asked for.
+fn images(node: &Node<'_>) -> Vec<&'static str> {
+    if !node.is_ec2() {
+        return HYBRID_IMAGES.to_vec();
+    }
+    let mut images = EC2_IMAGES.to_vec();
+    if node.facts.kubelet >= Version::new(1, 32, 0) {
+        images.push("ecr-public.aws.com");
+    }
+    images
+}
+
 pub(super) fn file(node: &Node<'_>) -> Option<File> {
     let (_, name) = program(node)?;
     let mut provider = json!({
         "name": name,
-        "matchImages": [
-            "*.dkr.ecr.*.amazonaws.com",
-            "*.dkr.ecr.*.amazonaws.com.cn",
-            "*.dkr.ecr-fips.*.amazonaws.com",
-            "*.dkr.ecr.*.c2s.ic.gov",
-            "*.dkr.ecr.*.sc2s.sgov.gov",
-        ],
+        "matchImages": images(node),
         "defaultCacheDuration": "12h0m0s",
         "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
     });
-    if let Provider::IamRolesAnywhere(settings) = &node.provider {
+    if let Some(Provider::IamRolesAnywhere(settings)) = node.provider() {
         provider["env"] = json!([
             { "name": "AWS_CONFIG_FILE", "value": settings.aws_config_path },
             { "name": "AWS_PROFILE", "value": "default" },

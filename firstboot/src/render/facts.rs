@@ -1,6 +1,7 @@
 //! What rendering has to know about the machine.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,37 @@ pub struct Facts {
     pub managed_instance_id: Option<String>,
     /// The EC2 instance that this machine is; none for hybrid nodes.
     pub instance: Option<Instance>,
+    /// What the machine is called by those who made and run it.
+    pub names: Names,
+    /// Memory that is online, in KiB: the sum of the memory blocks that the kernel
+    /// uses, reserved parts included; 0 when it cannot be told.
+    pub online_memory_kib: u64,
+    /// Whether a PCI device of NVIDIA (vendor 0x10de) is in the machine.
+    pub nvidia_gpu: bool,
+    /// Whether NVIDIA's container runtime lies in the image
+    /// (`/usr/bin/nvidia-container-runtime`).
+    pub nvidia_runtime: bool,
+    /// Whether the SOCI snapshotter lies in the image
+    /// (`/usr/bin/soci-snapshotter-grpc`).
+    pub soci_snapshotter: bool,
+    /// Addresses of the host in `spec.cluster.apiServerEndpoint`; only asked for
+    /// when the cluster is a local one on an Outpost.
+    pub api_server_addresses: Vec<IpAddr>,
+}
+
+/// What a machine is called by those who made and run it: what templates in the
+/// name of a node are filled with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Names {
+    /// The kernel's host name.
+    pub host_name: Option<String>,
+    /// UUID of the system in the firmware's tables (SMBIOS type 1).
+    pub smbios_uuid: Option<String>,
+    /// Serial number of the system in the firmware's tables (SMBIOS type 1).
+    pub smbios_serial: Option<String>,
+    /// Address of the first network interface that is a device, such as `0a:ff:…`.
+    pub mac: Option<String>,
 }
 
 /// What an EC2 instance says of itself: its identity document and metadata, and
@@ -159,6 +191,12 @@ impl Default for Facts {
             credential_provider: Some(super::CREDENTIAL_PROVIDER.into()),
             managed_instance_id: None,
             instance: None,
+            names: Names::default(),
+            online_memory_kib: 0,
+            nvidia_gpu: false,
+            nvidia_runtime: false,
+            soci_snapshotter: false,
+            api_server_addresses: Vec::new(),
         }
     }
 }

@@ -1,26 +1,16 @@
-//! How the kubelet reaches the cluster and proves who it is.
+//! How the kubelet finds the cluster and proves who it is.
 
-use super::node::Node;
+use super::node::{Flavour, Node};
 use super::quoting::{yaml_string, yaml_url};
 use super::{File, Part, certificate_authority};
 use crate::credentials::Provider;
 
 pub(super) const PATH: &str = "/var/lib/kubelet/kubeconfig";
 
+/// Of a local cluster on an Outpost, whose nodes ask for a certificate.
+pub(super) const BOOTSTRAP: &str = "/var/lib/kubelet/bootstrap-kubeconfig";
+
 pub(super) fn file(node: &Node<'_>) -> File {
-    let cluster = &node.config.spec.cluster;
-    let environment = match &node.provider {
-        Provider::IamRolesAnywhere(settings) => format!(
-            r#"
-        env:
-          - name: "AWS_PROFILE"
-            value: "default"
-          - name: "AWS_CONFIG_FILE"
-            value: {}"#,
-            yaml_string(settings.aws_config_path)
-        ),
-        Provider::Ssm(_) | Provider::Ec2 => String::new(),
-    };
     let content = format!(
         r#"---
 apiVersion: v1
@@ -41,18 +31,59 @@ users:
     user:
       exec:
         apiVersion: client.authentication.k8s.io/v1beta1
-        command: "/usr/local/bin/aws-iam-authenticator"{environment}
+{program}"#,
+        ca = certificate_authority::PATH,
+        server = yaml_url(&node.config.spec.cluster.api_server_endpoint),
+        program = program(node),
+    );
+    let path = if node.is_on_outpost() {
+        BOOTSTRAP
+    } else {
+        PATH
+    };
+    File::public(path, Part::Kubelet, content)
+}
+
+/// The program that makes tokens for the cluster, with its environment and arguments.
+fn program(node: &Node<'_>) -> String {
+    let cluster = yaml_string(node.cluster_identifier());
+    let region = yaml_string(node.region);
+    let provider = match &node.flavour {
+        Flavour::Ec2 { .. } => {
+            return format!(
+                r#"        command: aws
+        args:
+          - "eks"
+          - "get-token"
+          - "--cluster-name"
+          - {cluster}
+          - "--region"
+          - {region}
+"#
+            );
+        }
+        Flavour::Hybrid(provider) => provider,
+    };
+    let environment = match provider {
+        Provider::IamRolesAnywhere(settings) => format!(
+            r#"
+        env:
+          - name: "AWS_PROFILE"
+            value: "default"
+          - name: "AWS_CONFIG_FILE"
+            value: {}"#,
+            yaml_string(settings.aws_config_path)
+        ),
+        Provider::Ssm(_) | Provider::Ec2 => String::new(),
+    };
+    format!(
+        r#"        command: "/usr/local/bin/aws-iam-authenticator"{environment}
         args:
           - "token"
           - "--cluster-id"
-          - {name}
+          - {cluster}
           - "--region"
           - {region}
-"#,
-        ca = certificate_authority::PATH,
-        server = yaml_url(&cluster.api_server_endpoint),
-        name = yaml_string(&cluster.name),
-        region = yaml_string(&cluster.region),
-    );
-    File::public(PATH, Part::Kubelet, content)
+"#
+    )
 }

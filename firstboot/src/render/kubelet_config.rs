@@ -4,19 +4,21 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::node::Node;
-use super::reserved::{kube_reserved_cpu, kube_reserved_memory};
-use super::{Error, Facts, File, Part, Version, certificate_authority, indented_json};
+use super::node::{Flavour, Node};
+use super::reserved::{kube_reserved_cpu, kube_reserved_memory, kube_reserved_memory_of_pods};
+use super::{Error, Facts, File, Part, Version, certificate_authority, indented_json, soci};
 use crate::node_config::model::Document;
 
 pub(super) const PATH: &str = "/etc/kubernetes/kubelet/config.json";
 pub(super) const DROP_IN_FOLDER: &str = "/etc/kubernetes/kubelet/config.json.d";
-const DROP_IN: &str = "/etc/kubernetes/kubelet/config.json.d/00-nodeadm.conf";
+const DROP_IN: &str = "00-nodeadm.conf";
+const EC2_DROP_IN: &str = "40-nodeadm.conf";
 const INDENT: &str = "    ";
 
-/// Whether the kubelet is new enough to merge a folder of drop-ins itself.
+/// Whether the kubelet merges a folder of drop-ins itself. It does from 1.29 on; the
+/// EC2 flavour leaves it to kubelets of every version.
 pub(super) fn reads_drop_ins(node: &Node<'_>) -> bool {
-    node.facts.kubelet >= Version::new(1, 29, 0)
+    node.is_ec2() || node.facts.kubelet >= Version::new(1, 29, 0)
 }
 
 /// Whether a drop-in is written.
@@ -28,14 +30,19 @@ pub(super) fn files(node: &Node<'_>) -> Result<Vec<File>, Error> {
     let given = &node.config.spec.kubelet.config;
     let mut config = generated(node)?;
     if has_drop_in(node) {
-        let drop_in = Value::Object(with_type(given));
+        let drop_in = Value::Object(with_type(given, node.is_ec2()));
+        let name = if node.is_ec2() { EC2_DROP_IN } else { DROP_IN };
         return Ok(vec![
             File::public(
                 PATH,
                 Part::Kubelet,
                 indented_json(&Value::Object(config), INDENT),
             ),
-            File::public(DROP_IN, Part::Kubelet, indented_json(&drop_in, INDENT)),
+            File::public(
+                format!("{DROP_IN_FOLDER}/{name}"),
+                Part::Kubelet,
+                indented_json(&drop_in, INDENT),
+            ),
         ]);
     }
     merge(&mut config, given);
@@ -46,13 +53,18 @@ pub(super) fn files(node: &Node<'_>) -> Result<Vec<File>, Error> {
     )])
 }
 
-/// The user's settings under the one `kind` and `apiVersion` there is.
-fn with_type(given: &Document) -> Document {
+/// The user's settings under a `kind` and `apiVersion`: those that there are, or,
+/// on EC2 nodes, the user's if any are given.
+fn with_type(given: &Document, users_win: bool) -> Document {
     let mut document = Document::new();
     document.insert("kind".into(), "KubeletConfiguration".into());
     document.insert("apiVersion".into(), "kubelet.config.k8s.io/v1beta1".into());
     for (key, value) in given {
-        document.entry(key.clone()).or_insert_with(|| value.clone());
+        if users_win {
+            document.insert(key.clone(), value.clone());
+        } else {
+            document.entry(key.clone()).or_insert_with(|| value.clone());
+        }
     }
     document
 }
@@ -88,13 +100,13 @@ fn generated(node: &Node<'_>) -> Result<Document, Error> {
         "kubeReserved": {
             "cpu": format!("{}m", kube_reserved_cpu(facts.logical_cpus)),
             "ephemeral-storage": "1Gi",
-            "memory": kube_reserved_memory(facts.memory_kib),
+            "memory": reserved_memory(node),
         },
         "kubeReservedCgroup": "/runtime",
         "systemReservedCgroup": "/system",
         "logging": { "verbosity": 2 },
         "protectKernelDefaults": true,
-        "providerID": format!("eks-hybrid:///{}/{}/{}", cluster.region, cluster.name, node.name),
+        "providerID": provider_id(node),
         "readOnlyPort": 0,
         "serializeImagePulls": false,
         "serverTLSBootstrap": true,
@@ -117,7 +129,54 @@ fn generated(node: &Node<'_>) -> Result<Document, Error> {
             "/run/systemd/resolve/resolv.conf".into(),
         );
     }
+    if let Flavour::Ec2 { max_pods, .. } = &node.flavour {
+        config.insert("maxPods".into(), max_pods.number.into());
+        merge(&mut config, &of_ec2(node));
+    }
     Ok(config)
+}
+
+fn provider_id(node: &Node<'_>) -> String {
+    match &node.flavour {
+        Flavour::Hybrid(_) => {
+            let cluster = &node.config.spec.cluster.name;
+            format!("eks-hybrid:///{}/{cluster}/{}", node.region, node.name)
+        }
+        Flavour::Ec2 { instance, .. } => {
+            format!("aws:///{}/{}", instance.availability_zone, instance.id)
+        }
+    }
+}
+
+fn reserved_memory(node: &Node<'_>) -> String {
+    match &node.flavour {
+        Flavour::Hybrid(_) => kube_reserved_memory(node.facts.memory_kib),
+        Flavour::Ec2 { max_pods, .. } => kube_reserved_memory_of_pods(max_pods.number),
+    }
+}
+
+/// What the EC2 flavour adds, by version of the kubelet.
+fn of_ec2(node: &Node<'_>) -> Document {
+    let is_at_least = |minor| node.facts.kubelet >= Version::new(1, minor, 0);
+    let mut config = Document::new();
+    if is_at_least(33) {
+        config.insert(
+            "featureGates".into(),
+            json!({ "DynamicResourceAllocation": true }),
+        );
+    }
+    if is_at_least(34) {
+        config["featureGates"]["MutableCSINodeAllocatableCount"] = true.into();
+        config.insert("shutdownGracePeriod".into(), "2m30s".into());
+        config.insert("shutdownGracePeriodCriticalPods".into(), "30s".into());
+    }
+    if soci::is_active(node) {
+        config.insert(
+            "imageServiceEndpoint".into(),
+            format!("unix://{}", soci::SOCKET).into(),
+        );
+    }
+    config
 }
 
 /// Ubuntu always, as nodeadm has it; never where nodeadm knows the distribution

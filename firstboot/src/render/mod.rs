@@ -1,36 +1,52 @@
 //! Every file that a node needs, as pure functions from a NodeConfig and facts
 //! about the machine to bytes: no clock, no file system, no network.
 //!
-//! The files and their meaning are those of nodeadm's hybrid flavour
-//! (`aws/eks-hybrid`, `internal/{kubelet,containerd,system,aws}`); each source
-//! file here names where it departs from them on purpose.
+//! The files and their meaning are those of nodeadm's two flavours (`aws/eks-hybrid`,
+//! `internal/{kubelet,containerd,system,aws}`; `awslabs/amazon-eks-ami`,
+//! `nodeadm/internal`); each source file here names where it departs from them on
+//! purpose. The flavour is that of the NodeConfig: with `spec.hybrid` a hybrid
+//! node, without it an EC2 node.
 
 mod aws_config;
 mod certificate_authority;
 mod containerd;
 mod credential_provider;
+mod environment;
+mod expression;
 mod facts;
+mod hosts;
+mod instance_types;
 mod kubeconfig;
 mod kubelet_config;
 mod kubelet_environment;
+mod local_disks;
+mod max_pods;
 mod modules;
 mod node;
+mod node_name;
 mod quoting;
 mod reserved;
+mod resolver;
+mod runtime_spec;
 mod sandbox_image;
 mod signing_helper;
+mod soci;
 mod swap;
 mod sysctl;
+mod warnings;
 
 pub use credential_provider::DEFAULT_PROGRAM as CREDENTIAL_PROVIDER;
-pub use facts::{Facts, Instance, InterfaceLimits, Version};
+pub use expression::{ExpressionError, Variables as ExpressionVariables, evaluate};
+pub use facts::{Facts, Instance, InterfaceLimits, Names, Version};
+pub use hosts::{api_server_host, hosts};
 pub use kubelet_config::{cluster_dns, merge};
+pub use local_disks::{LocalDisks, Strategy, local_disks};
 pub use modules::MODULES;
-pub use node::supported;
-pub use reserved::{kube_reserved_cpu, kube_reserved_memory};
+pub use reserved::{kube_reserved_cpu, kube_reserved_memory, kube_reserved_memory_of_pods};
 pub use sandbox_image::sandbox_image;
 pub use signing_helper::UNIT as SIGNING_HELPER_UNIT;
 pub use swap::{SwapArea, active_swap, fstab_without_swap};
+pub use warnings::warnings;
 
 use node::Node;
 
@@ -43,6 +59,10 @@ pub enum Part {
     Credentials,
     /// Kernel modules and parameters.
     Kernel,
+    /// The service manager: environments of services.
+    Manager,
+    /// Name resolution.
+    Resolver,
     /// The container runtime.
     Containerd,
     /// The kubelet.
@@ -87,6 +107,23 @@ pub enum Error {
         /// What to give in its place.
         hint: String,
     },
+    /// Of the cluster something is not known: it stands not in the NodeConfig, and
+    /// EKS was not asked for it.
+    #[error("of the cluster {missing} is not known")]
+    Cluster {
+        /// Names of the fields.
+        missing: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Of the machine something is not known.
+    #[error("{what} is not known")]
+    Fact {
+        /// What it is.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A field without which no file can be written, or with a value that no
     /// file can hold.
     #[error("{field} {problem}")]
@@ -109,7 +146,9 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Unsupported { hint, .. } => Some(hint),
+            Self::Unsupported { hint, .. }
+            | Self::Cluster { hint, .. }
+            | Self::Fact { hint, .. } => Some(hint),
             Self::Field { .. } => None,
         }
     }
@@ -120,15 +159,25 @@ impl Error {
 pub fn render(config: &NodeConfig, facts: &Facts) -> Result<Vec<File>, Error> {
     let node = Node::new(config, facts)?;
     let mut files = vec![modules::file(), sysctl::file()];
+    files.extend(environment::files(&node)?);
+    files.extend(resolver::file(&node)?);
     files.extend(aws_config::file(&node));
     files.extend(signing_helper::file(&node));
-    files.extend(containerd::files(&node));
+    files.extend(soci::files(&node));
+    files.extend(containerd::files(&node)?);
+    files.extend(runtime_spec::file(&node));
     files.push(certificate_authority::file(&node));
     files.push(kubeconfig::file(&node));
     files.extend(credential_provider::file(&node));
     files.extend(kubelet_config::files(&node)?);
     files.push(kubelet_environment::file(&node));
     Ok(files)
+}
+
+/// The name that a node gets: that of its registration or instance, or the one in
+/// the NodeConfig with its templates filled.
+pub fn name(config: &NodeConfig, facts: &Facts) -> Result<String, Error> {
+    Ok(Node::new(config, facts)?.name)
 }
 
 /// JSON as nodeadm writes it: indented, without a final newline.

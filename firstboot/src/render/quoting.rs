@@ -36,6 +36,27 @@ pub(super) fn unit_word(text: &str) -> String {
     word
 }
 
+/// `NAME=value` as the value of `Environment=` (systemd.exec): in double quotes,
+/// with C escapes and doubled percent signs, which are specifiers there.
+pub(super) fn unit_assignment(name: &str, value: &str) -> String {
+    let mut text = format!("\"{name}=");
+    for character in value.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            '%' => text.push_str("%%"),
+            _ => text.push(character),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// A value of an `EnvironmentFile=` without quotes: a backslash is the only thing
+/// that systemd would take for something else there.
+pub(super) fn environment_words(text: &str) -> String {
+    text.replace('\\', r"\\")
+}
+
 /// A value of an `EnvironmentFile=`: within double quotes systemd, like a shell,
 /// takes these four characters literally after a backslash (systemd.exec).
 pub(super) fn environment_value(text: &str) -> String {

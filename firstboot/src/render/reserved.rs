@@ -34,6 +34,12 @@ pub fn kube_reserved_memory(memory_kib: u64) -> String {
     format!("{}Gi", (hundredths + 50) / 100)
 }
 
+/// A Kubernetes quantity for an EC2 node: by the number of pods, as EKS's images
+/// have it.
+pub fn kube_reserved_memory_of_pods(maximum: u32) -> String {
+    format!("{}Mi", 11 * u64::from(maximum) + 255)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +67,19 @@ mod tests {
         }
         // One more than an even number of the last range: 2.5 millicores, cut.
         assert_eq!(kube_reserved_cpu(5), 82);
+    }
+
+    #[test]
+    fn memory_of_pods() {
+        for (pods, quantity) in [
+            (44, "739Mi"),
+            (58, "893Mi"),
+            (60, "915Mi"),
+            (110, "1465Mi"),
+            (i32::MAX as u32, "23622320372Mi"),
+        ] {
+            assert_eq!(kube_reserved_memory_of_pods(pods), quantity);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 
-use super::{Facts, Version};
+use super::{Facts, Instance, Version};
 use crate::node_config::model::{
     API_VERSION, Hybrid, IamRolesAnywhere, KIND, NodeConfig, Spec, Ssm,
 };
@@ -46,6 +46,33 @@ pub fn ssm() -> NodeConfig {
         ..Hybrid::default()
     });
     config
+}
+
+/// An EC2 node, as managed node groups describe it.
+pub fn ec2() -> NodeConfig {
+    let mut config = iam_roles_anywhere();
+    config.spec.hybrid = None;
+    config.spec.cluster.region.clear();
+    config
+}
+
+/// The facts of [`facts`] on an EC2 instance.
+pub fn ec2_facts(kubelet_minor: u32, containerd_major: u32) -> Facts {
+    Facts {
+        os: "amzn".into(),
+        instance: Some(Instance {
+            id: "i-1234567890abcdef0".into(),
+            region: "us-west-2".into(),
+            availability_zone: "us-west-2f".into(),
+            instance_type: "m4.xlarge".into(),
+            mac: "0a:ff:12:00:00:01".into(),
+            private_dns_name: Some("ip-10-0-0-1.us-west-2.compute.internal".into()),
+            local_ipv4: Some("10.0.0.1".into()),
+            local_ipv6: Some("fd00:ec2::1".into()),
+            interface_limits: None,
+        }),
+        ..facts(kubelet_minor, containerd_major)
+    }
 }
 
 pub fn facts(kubelet_minor: u32, containerd_major: u32) -> Facts {

@@ -13,7 +13,7 @@ pub const UNIT: &str = "aws_signing_helper_update.service";
 pub(super) const CREDENTIALS: &str = "/eks-hybrid/.aws/credentials";
 
 pub(super) fn file(node: &Node<'_>) -> Option<File> {
-    let Provider::IamRolesAnywhere(settings) = &node.provider else {
+    let Some(Provider::IamRolesAnywhere(settings)) = node.provider() else {
         return None;
     };
     if !node
@@ -31,8 +31,8 @@ pub(super) fn file(node: &Node<'_>) -> Option<File> {
         ("--trust-anchor-arn", settings.trust_anchor_arn),
         ("--profile-arn", settings.profile_arn),
         ("--role-arn", settings.role_arn),
-        ("--role-session-name", node.name),
-        ("--region", &node.config.spec.cluster.region),
+        ("--role-session-name", &node.name),
+        ("--region", node.region),
     ]
     .map(|(option, value)| format!("        {option} {}", unit_word(value)))
     .join(" \\\n");

@@ -269,31 +269,61 @@ fn the_aws_configuration_knows_of_a_proxy() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_said() {
-    let hinted = |config: &NodeConfig| {
-        let error = render(config, &facts(34, 2)).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        (error.to_string(), error.hint().unwrap().to_owned())
-    };
+fn what_is_not_known_of_the_cluster_is_said_with_what_to_give() {
     let mut config = samples::iam_roles_anywhere();
     config.spec.cluster.api_server_endpoint.clear();
     config.spec.cluster.cidr.clear();
-    let (message, hint) = hinted(&config);
+    let error = render(&config, &facts(34, 2)).unwrap_err();
+    assert!(matches!(error, Error::Cluster { .. }), "{error:?}");
     assert_eq!(
-        message,
-        "asking EKS for the cluster's apiServerEndpoint, cidr is not supported in this version"
+        error.to_string(),
+        "of the cluster apiServerEndpoint, cidr is not known"
     );
+    let hint = error.hint().unwrap();
     assert!(
         hint.contains("spec.cluster.apiServerEndpoint, spec.cluster.cidr"),
         "{hint}"
     );
-    hinted(&samples::ssm());
-    config = samples::iam_roles_anywhere();
-    config.spec.hybrid = None;
-    hinted(&config);
-    config = samples::iam_roles_anywhere();
-    config.spec.cluster.enable_outpost = Some(true);
-    hinted(&config);
+}
+
+#[test]
+fn what_is_not_known_of_the_machine_is_said() {
+    let unknown = |config: &NodeConfig, facts: &Facts| {
+        let error = render(config, facts).unwrap_err();
+        assert!(matches!(error, Error::Fact { .. }), "{error:?}");
+        assert!(error.hint().is_some());
+        error.to_string()
+    };
+    assert_eq!(
+        unknown(&samples::ssm(), &facts(34, 2)),
+        "the machine's registration with SSM is not known"
+    );
+    assert_eq!(
+        unknown(&samples::ec2(), &facts(34, 2)),
+        "the EC2 instance (a NodeConfig without spec.hybrid) is not known"
+    );
+    type Change = fn(&mut Instance);
+    let changes: [(Change, &str); 5] = [
+        (|it| it.id.clear(), "the instance's id"),
+        (|it| it.region.clear(), "the instance's region"),
+        (
+            |it| it.availability_zone.clear(),
+            "the instance's availability zone",
+        ),
+        (
+            |it| it.private_dns_name = None,
+            "the instance's private DNS name",
+        ),
+        (|it| it.local_ipv4 = None, "the instance's IPv4 address"),
+    ];
+    for (change, what) in changes {
+        let mut facts = samples::ec2_facts(34, 2);
+        change(facts.instance.as_mut().unwrap());
+        assert_eq!(
+            unknown(&samples::ec2(), &facts),
+            format!("{what} is not known")
+        );
+    }
 }
 
 #[test]
@@ -368,16 +398,13 @@ proptest! {
         let mut config = samples::iam_roles_anywhere();
         config.spec.cluster.name.clone_from(&name);
         let settings = config.spec.hybrid.as_mut().unwrap().iam_roles_anywhere.as_mut().unwrap();
-        settings.node_name.clone_from(&name);
         settings.certificate_path.clone_from(&path);
         let files = by_path(&config, &facts(34, 2));
         let kubeconfig: Value = serde_yaml::from_str(&files["/var/lib/kubelet/kubeconfig"]).unwrap();
         prop_assert_eq!(&kubeconfig["users"][0]["user"]["exec"]["args"][2], &Value::from(name.clone()));
-        let flags = arguments(&files["/etc/eks/kubelet/environment"]);
-        prop_assert_eq!(&flags[1], &format!("--hostname-override={name}"));
         let line = files["/etc/aws/hybrid/config"].lines().find(|line| line.starts_with("credential_process")).unwrap();
-        let script = format!("set -- {}; printf '%s\\n%s' \"$4\" \"${{14}}\"", line.split_once(" = ").unwrap().1);
+        let script = format!("set -- {}; printf '%s' \"$4\"", line.split_once(" = ").unwrap().1);
         let output = std::process::Command::new("/bin/sh").arg("-c").arg(script).output().unwrap();
-        prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{path}\n{name}"));
+        prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), path);
     }
 }

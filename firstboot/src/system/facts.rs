@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Error, System, Task, cpu};
+use super::{Error, System, Task, cpu, hardware};
 use crate::render::{CREDENTIAL_PROVIDER, Facts, Version};
 
 /// Longest file that is read for facts, in bytes.
@@ -61,6 +61,10 @@ const CONTAINERD_VERSION: &str = "/etc/eks/containerd-version.txt";
 /// Names the pause image of this machine's image: a reference on one line.
 const SANDBOX_IMAGE: &str = "/etc/nodekiln/sandbox-image";
 
+/// Programs that make a difference when they lie in the image.
+const NVIDIA_RUNTIME: &str = "/usr/bin/nvidia-container-runtime";
+const SOCI_SNAPSHOTTER: &str = "/usr/bin/soci-snapshotter-grpc";
+
 /// What a machine lacks to be a node.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
@@ -88,6 +92,7 @@ pub fn gather(system: &dyn System, variables: &Variables) -> Result<Facts, Missi
         Some(text) => text,
         None => text("/usr/lib/os-release")?.unwrap_or_default(),
     };
+    let soci_snapshotter = system.resolve(SOCI_SNAPSHOTTER).is_some();
     Ok(Facts {
         os: os_release_id(&os_release),
         kubelet: version(system, "kubelet", "/usr/bin/kubelet", KUBELET_VERSION)?,
@@ -124,6 +129,17 @@ pub fn gather(system: &dyn System, variables: &Variables) -> Result<Facts, Missi
         },
         managed_instance_id: None,
         instance: None,
+        names: hardware::names(system),
+        // Only the SOCI snapshotter depends on it, and there may be thousands of blocks.
+        online_memory_kib: if soci_snapshotter {
+            hardware::online_memory_kib(system)
+        } else {
+            0
+        },
+        nvidia_gpu: hardware::has_nvidia_gpu(system),
+        nvidia_runtime: system.resolve(NVIDIA_RUNTIME).is_some(),
+        soci_snapshotter,
+        api_server_addresses: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@
 mod cpu;
 mod facts;
 mod folder;
+mod hardware;
 mod journal_line;
 mod linux;
 mod network;
