@@ -7,6 +7,7 @@
 // A library neither panics on what it is given nor prints.
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod aws;
 pub mod credentials;
 pub mod datasource;
 pub mod node_config;

@@ -1,9 +1,8 @@
 //! What rendering has to know, read from a machine.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Error, System, Task, cpu, hardware};
+use super::{Error, System, Task, Variables, cpu, hardware};
 use crate::render::{CREDENTIAL_PROVIDER, Facts, Version};
 
 /// Longest file that is read for facts, in bytes.
@@ -12,46 +11,6 @@ const LIMIT: usize = 1 << 20;
 /// Time that a program has to print its version. A large program takes seconds to
 /// load on a slow machine.
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
-
-/// Environment variables that change what is found.
-#[derive(Debug, Clone, Default)]
-pub struct Variables(BTreeMap<String, String>);
-
-impl Variables {
-    /// Names of all that are looked at.
-    pub const NAMES: [&'static str; 8] = [
-        "HTTP_PROXY",
-        "http_proxy",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "CPU_DIR",
-        "NODE_DIR",
-        "ECR_CREDENTIAL_PROVIDER_BIN_PATH",
-        "ACTIVE_SWAP_AREAS",
-    ];
-
-    /// Takes what is set, and not empty.
-    pub fn from_process() -> Self {
-        Self(
-            Self::NAMES
-                .iter()
-                .filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?)))
-                .filter(|(_, value)| !value.is_empty())
-                .collect(),
-        )
-    }
-
-    /// The value of a variable.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    fn proxied(&self) -> bool {
-        Self::NAMES[..4]
-            .iter()
-            .any(|name| self.0.contains_key(*name))
-    }
-}
 
 /// Where the versions of the big programs stand beside them, so that they need
 /// not be started to ask them.

@@ -12,17 +12,19 @@ mod notify;
 mod process;
 mod task;
 mod timestamp;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-pub use facts::{Missing, Variables, gather};
+pub use facts::{Missing, gather};
 pub use folder::Folder;
 pub use journal_line::Level;
 pub use linux::Linux;
 pub use network::{Network, NetworkError, Request, Response, Route};
 pub use task::{Argument, Task};
 pub use timestamp::rfc3339;
+pub use variables::Variables;
 
 /// Why something could not be done to the system. Never holds the content of a
 /// file or an argument that may be secret.
