@@ -1,6 +1,7 @@
 //! How a node proves to AWS who it is.
 
 mod iam_roles_anywhere;
+pub mod ssm;
 
 pub use iam_roles_anywhere::{Finding, Settings, inspect_files};
 

@@ -45,6 +45,16 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// Something did not happen in time.
+    #[error("{what} did not appear within {} s", limit.as_secs())]
+    Late {
+        /// What was waited for.
+        what: String,
+        /// The time it had.
+        limit: std::time::Duration,
+        /// What to do about it.
+        hint: String,
+    },
     /// A unit did not start.
     #[error("{unit} did not start: {detail}")]
     Unit {
@@ -82,6 +92,7 @@ impl Error {
             Self::Render(render::Error::Unsupported { .. }) => 3,
             Self::BakedIdentity { .. } => 7,
             Self::Credentials { may_pass: true, .. }
+            | Self::Late { .. }
             | Self::Unit { .. }
             | Self::System(system::Error::Deadline { .. }) => 6,
             Self::Machine { .. }
@@ -89,6 +100,11 @@ impl Error {
             | Self::System(_)
             | Self::Render(render::Error::Fact { .. }) => 4,
         }
+    }
+
+    /// Whether the same may work when it is tried again.
+    pub fn may_pass(&self) -> bool {
+        self.exit_code() == 6
     }
 
     /// What to do about it.
@@ -99,7 +115,8 @@ impl Error {
             Self::Render(error) => error.hint().map(ToOwned::to_owned),
             Self::BakedIdentity { hint, .. }
             | Self::Credentials { hint, .. }
-            | Self::Machine { hint, .. } => Some(hint.clone()),
+            | Self::Machine { hint, .. }
+            | Self::Late { hint, .. } => Some(hint.clone()),
             Self::Unit { unit, .. } => Some(format!("journalctl -b -u {unit} says more")),
             Self::Missing(system::Missing::Version { program, .. }) => {
                 Some(format!("put {program} into the image"))

@@ -1,11 +1,14 @@
 //! A clone is a new machine: nothing of another's identity may be used.
 
-use super::Error;
 use super::journal::{Journal, Machine, Owner};
+use super::{Error, unit};
+use crate::credentials::ssm;
 use crate::system::{Files, Level, System};
 
 const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
-const SSM_REGISTRATION: &str = "/var/lib/amazon/ssm/registration";
+
+/// What the name of something of another machine's ends in.
+const ASIDE: &str = ".of-another-machine";
 
 /// The kubelet's unit needs this file, so without it the kubelet does not start.
 const KUBELET_ENVIRONMENT: &str = "/etc/eks/kubelet/environment";
@@ -35,8 +38,8 @@ pub(super) fn forget_unknown(journal: &mut Journal, system: &dyn System) -> Resu
 
 fn forget(journal: &mut Journal, system: &dyn System, message: &str) -> Result<(), Error> {
     system.log(Level::Warning, message, &std::collections::BTreeMap::new());
-    refuse_registration(system)?;
     system.remove(KUBELET_ENVIRONMENT)?;
+    set_registration_aside(system)?;
     for name in system.names(KUBELET_PKI)? {
         system.remove(&format!("{KUBELET_PKI}/{name}"))?;
     }
@@ -79,12 +82,45 @@ pub(super) fn establish(
     Ok(true)
 }
 
+/// Another machine's registration is of no use here, but its key may be all that
+/// is left of it: it is moved aside, never used. The agent is stopped before.
+fn set_registration_aside(system: &dyn System) -> Result<(), Error> {
+    let is_there = |path: &str| Ok::<_, Error>(system.status(path)?.is_some());
+    if is_there(ssm::REGISTRATION)? || is_there(ssm::REGISTRATION_KEY)? {
+        if let Some(agent) = ssm::agent(system)
+            && unit::is_up(system, agent.unit)?
+        {
+            unit::stop(system, agent.unit)?;
+        }
+        // Credentials first: without the folder this is not come back to.
+        if is_there(ssm::CREDENTIALS)? {
+            system.rename(ssm::CREDENTIALS, &free_name(system, ssm::CREDENTIALS)?)?;
+        }
+        system.rename(ssm::FOLDER, &free_name(system, ssm::FOLDER)?)?;
+    }
+    Ok(())
+}
+
+/// A copy of a copy of a copy still finds a name.
+fn free_name(files: &dyn Files, path: &str) -> Result<String, Error> {
+    let first = format!("{path}{ASIDE}");
+    let mut name = first.clone();
+    let mut number = 1;
+    while files.status(&name)?.is_some() {
+        number += 1;
+        name = format!("{first}-{number}");
+    }
+    Ok(name)
+}
+
 fn refuse_registration(files: &dyn Files) -> Result<(), Error> {
-    if files.status(SSM_REGISTRATION)?.is_some() {
-        return Err(Error::BakedIdentity {
-            what: format!("a registration with SSM ({SSM_REGISTRATION})"),
-            hint: "remove /var/lib/amazon/ssm from the image and build it again".into(),
-        });
+    for path in [ssm::REGISTRATION, ssm::REGISTRATION_KEY] {
+        if files.status(path)?.is_some() {
+            return Err(Error::BakedIdentity {
+                what: format!("a registration with SSM ({path})"),
+                hint: format!("remove {} from the image and build it again", ssm::FOLDER),
+            });
+        }
     }
     Ok(())
 }

@@ -83,6 +83,35 @@ pub struct Record {
     pub inputs: String,
     /// Why it did not end well.
     pub error: Option<String>,
+    /// How often something in it was tried again since it began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// The last failure after which something was tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transient: Option<String>,
+    /// What is waited for just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Phases that this version knows: another version of this program may have noted
+/// more of them, and that is no reason to start anew.
+fn known_phases<'de, D: serde::Deserializer<'de>>(
+    source: D,
+) -> Result<BTreeMap<Phase, Record>, D::Error> {
+    let all = BTreeMap::<String, Record>::deserialize(source)?;
+    Ok(all
+        .into_iter()
+        .filter_map(|(name, record)| Some((Phase::named(&name)?, record)))
+        .collect())
 }
 
 /// The journal.
@@ -96,6 +125,7 @@ pub struct Journal {
     /// Paths of all files that were written, or were about to be.
     pub files: Vec<String>,
     /// Phases by name.
+    #[serde(deserialize_with = "known_phases")]
     pub phases: BTreeMap<Phase, Record>,
 }
 
@@ -171,14 +201,11 @@ impl Journal {
             .is_some_and(|record| record.finished.is_some() && record.inputs == inputs)
     }
 
-    /// Whether the whole work was done once, with whatever inputs.
+    /// Whether the whole work was done once, with whatever inputs. The kubelet is
+    /// the last of it in every version of this program.
     pub fn is_complete(&self) -> bool {
-        let finished = |phase| {
-            self.phases
-                .get(phase)
-                .is_some_and(|record| record.finished.is_some())
-        };
-        Phase::ALL.iter().all(finished)
+        self.phases.contains_key(&Phase::Kubelet)
+            && self.phases.values().all(|record| record.finished.is_some())
     }
 
     /// Notes that a phase begins. Not yet on disk.
@@ -189,18 +216,50 @@ impl Journal {
             milliseconds: None,
             inputs: inputs.into(),
             error: None,
+            retries: 0,
+            last_transient: None,
+            waits_for: None,
         };
         self.phases.insert(phase, record);
+    }
+
+    /// Notes that a phase which had ended was taken up again. Not yet on disk.
+    pub fn resume(&mut self, system: &dyn System, phase: Phase) {
+        if let Some(record) = self.phases.get_mut(&phase) {
+            record.started = rfc3339(system.now());
+            record.finished = None;
+            record.error = None;
+        }
     }
 
     /// Notes how a phase ended. Not yet on disk.
     pub fn end(&mut self, system: &dyn System, phase: Phase, took: u64, error: Option<&Error>) {
         if let Some(record) = self.phases.get_mut(&phase) {
             record.milliseconds = Some(took);
+            record.waits_for = None;
             match error {
                 Some(error) => record.error = Some(error.chain()),
                 None => record.finished = Some(rfc3339(system.now())),
             }
+        }
+    }
+
+    /// Notes that something in a phase is tried again after a failure; says whether
+    /// it is the first time. Not yet on disk.
+    pub fn retried(&mut self, phase: Phase, failure: String) -> bool {
+        let Some(record) = self.phases.get_mut(&phase) else {
+            return false;
+        };
+        record.finished = None;
+        record.retries = record.retries.saturating_add(1);
+        record.last_transient = Some(failure);
+        record.retries == 1
+    }
+
+    /// Notes what a phase waits for. Not yet on disk.
+    pub fn waits(&mut self, phase: Phase, what: Option<&str>) {
+        if let Some(record) = self.phases.get_mut(&phase) {
+            record.waits_for = what.map(ToOwned::to_owned);
         }
     }
 }

@@ -5,12 +5,21 @@
 //! its first change and after its last, so that a machine that is switched off at
 //! any moment goes on where it was, and one that is complete is left alone.
 
+mod credentials;
 mod error;
+mod files;
 mod identity;
 mod journal;
+mod kernel;
+mod name_resolution;
+mod pause_image;
+mod prepare;
+mod registration;
+mod services;
 mod status;
 mod steps;
 mod unit;
+mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,13 +31,14 @@ pub use error::Error;
 pub use journal::{Journal, PATH as JOURNAL, Record};
 pub use status::{Status, status};
 
-use journal::{Machine, OnDisk, Owner, digest};
+use journal::{Machine, OnDisk, digest};
 use steps::{Node, STEPS};
+use work::Work;
 
 use crate::datasource::{FindError, Found};
 use crate::node_config::{self, NodeConfig};
 use crate::render;
-use crate::system::{Level, System, Variables, gather};
+use crate::system::{Level, System, Variables};
 
 /// A part of the work, in the order of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,30 +48,42 @@ pub enum Phase {
     Configuration,
     /// Make sure that the machine carries nobody else's identity.
     Identity,
-    /// Look at what the node proves its own with.
+    /// Look at what the node proves its own with; ask an EC2 instance who it is.
     Credentials,
+    /// Register the machine with SSM.
+    Registration,
     /// Write all files.
     Files,
+    /// Have the service manager read its own files anew.
+    ServiceManager,
+    /// Name servers, and names that are looked up only once.
+    NameResolution,
     /// Kernel modules and parameters, swap.
     Kernel,
     /// Credentials for pods, if they are asked for.
     CredentialsFile,
     /// The container runtime.
     Containerd,
+    /// The image that every pod starts with.
+    PauseImage,
     /// The kubelet.
     Kubelet,
 }
 
 impl Phase {
     /// All, in the order of work.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Configuration,
         Self::Identity,
         Self::Credentials,
+        Self::Registration,
         Self::Files,
+        Self::ServiceManager,
+        Self::NameResolution,
         Self::Kernel,
         Self::CredentialsFile,
         Self::Containerd,
+        Self::PauseImage,
         Self::Kubelet,
     ];
 
@@ -71,12 +93,21 @@ impl Phase {
             Self::Configuration => "configuration",
             Self::Identity => "identity",
             Self::Credentials => "credentials",
+            Self::Registration => "registration",
             Self::Files => "files",
+            Self::ServiceManager => "service-manager",
+            Self::NameResolution => "name-resolution",
             Self::Kernel => "kernel",
             Self::CredentialsFile => "credentials-file",
             Self::Containerd => "containerd",
+            Self::PauseImage => "pause-image",
             Self::Kubelet => "kubelet",
         }
+    }
+
+    /// By its name in the journal.
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
     }
 }
 
@@ -180,13 +211,15 @@ fn work(
         Ok(())
     })?;
 
-    let facts = gather(system, variables)?;
+    let mut config = config;
+    let facts = prepare::prepare(&mut work, &mut config, variables)?;
     let files = render::render(&config, &facts)?;
     for text in render::warnings(&config, &facts)? {
         work.warn(&text);
     }
     let node = Node {
         config: &config,
+        provider: crate::credentials::provider(&config)?,
         facts: &facts,
         files: &files,
         variables,
@@ -209,86 +242,6 @@ fn read(found: &Found) -> Result<NodeConfig, Error> {
         return Err(Error::Invalid { problems });
     }
     Ok(node_config::with_defaults(parsed.config))
-}
-
-/// The work while it goes on.
-struct Work<'a> {
-    system: &'a dyn System,
-    journal: Journal,
-    /// Whether the journal on disk says the same.
-    is_saved: bool,
-}
-
-impl Work<'_> {
-    /// Does a phase and notes it. Each phase looks itself whether anything went
-    /// astray; where nothing did, nothing is noted and nothing written.
-    ///
-    /// The end of a phase reaches the disk with the beginning of the next: cut off
-    /// in between, it is done once more.
-    fn phase<T>(
-        &mut self,
-        phase: Phase,
-        inputs: &str,
-        act: impl FnOnce(&mut Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let started = self.system.elapsed();
-        let was_done = self.journal.is_done(phase, inputs);
-        if !was_done {
-            self.journal.begin(self.system, phase, inputs);
-            self.is_saved = false;
-            // Phases up to the files change nothing that the journal has to know
-            // of before; and without inputs there is nothing to do.
-            if phase > Phase::Files && !inputs.is_empty() {
-                self.save()?;
-            }
-        }
-        let outcome = act(self);
-        let is_done = self.journal.is_done(phase, inputs);
-        if is_done && outcome.is_ok() {
-            return outcome;
-        }
-        if was_done {
-            self.journal.begin(self.system, phase, inputs);
-        }
-        let took = self.system.elapsed().saturating_sub(started);
-        self.journal.end(
-            self.system,
-            phase,
-            took.as_millis() as u64,
-            outcome.as_ref().err(),
-        );
-        self.is_saved = false;
-        // The error matters more than that it could not be noted.
-        if outcome.is_err() && self.save().is_err() {
-            self.warn("the journal could not be written");
-        }
-        outcome
-    }
-
-    fn save(&mut self) -> Result<(), Error> {
-        self.journal.save(self.system)?;
-        self.is_saved = true;
-        Ok(())
-    }
-
-    fn was_done_by(&self, machine: &Machine) -> bool {
-        self.journal.owner(machine) == Owner::This && self.journal.is_complete()
-    }
-
-    /// Notes that phases have to be done again. Not yet on disk.
-    fn reopen(&mut self, phase: Phase) {
-        if let Some(record) = self.journal.phases.get_mut(&phase) {
-            record.finished = None;
-        }
-    }
-
-    fn info(&self, message: &str) {
-        self.system.log(Level::Info, message, &BTreeMap::new());
-    }
-
-    fn warn(&self, message: &str) {
-        self.system.log(Level::Warning, message, &BTreeMap::new());
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use super::journal::OnDisk;
-use super::{Journal, Phase};
+use super::{Journal, Phase, Record};
 use crate::system::{self, Files};
 
 /// Where the work stands.
@@ -43,9 +43,11 @@ pub fn status(files: &dyn Files) -> Result<Status, system::Error> {
     let OnDisk::Journal(journal) = Journal::read(files)? else {
         return Ok(Status::Untouched);
     };
+    let is_complete = journal.is_complete();
     let open = Phase::ALL.into_iter().find_map(|phase| {
         let Some(record) = journal.phases.get(&phase) else {
-            return Some((phase, None));
+            // An earlier version, which did not know it, may have done everything.
+            return (!is_complete).then_some((phase, None));
         };
         record
             .finished
@@ -67,7 +69,14 @@ impl fmt::Display for Status {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (head, journal) = match self {
             Self::Untouched => return formatter.write_str("nothing was done here yet\n"),
-            Self::Working { phase, journal } => (format!("working on {phase}"), journal),
+            Self::Working { phase, journal } => {
+                let record = journal.phases.get(phase);
+                let what = match record.and_then(|record| record.waits_for.as_ref()) {
+                    Some(what) => format!(": waiting for {what}"),
+                    None => String::new(),
+                };
+                (format!("working on {phase}{what}"), journal)
+            }
             Self::Failed {
                 phase,
                 error,
@@ -78,27 +87,44 @@ impl fmt::Display for Status {
         writeln!(formatter, "{head}\n")?;
         writeln!(
             formatter,
-            "{:<18}{:<10}{:<26}{:>10}",
-            "PHASE", "STATE", "STARTED", "TOOK"
+            "{:<18}{:<10}{:<26}{:>10}{:>9}",
+            "PHASE", "STATE", "STARTED", "TOOK", "RETRIES"
         )?;
         for phase in Phase::ALL {
-            let mut line = format!("{:<18}", phase.name());
-            match journal.phases.get(&phase) {
-                None => line.push_str("waiting"),
-                Some(record) => {
-                    let state = match (&record.finished, &record.error) {
-                        (Some(_), _) => "done",
-                        (None, Some(_)) => "failed",
-                        (None, None) => "begun",
-                    };
-                    write!(line, "{state:<10}{:<26}", record.started)?;
-                    if let Some(milliseconds) = record.milliseconds {
-                        write!(line, "{:>10}", format!("{milliseconds} ms"))?;
-                    }
-                }
+            writeln!(formatter, "{}", row(phase, journal.phases.get(&phase))?)?;
+        }
+        for (phase, record) in &journal.phases {
+            if let Some(failure) = &record.last_transient {
+                writeln!(formatter, "\n{phase} was tried again after: {failure}")?;
             }
-            writeln!(formatter, "{}", line.trim_end())?;
         }
         Ok(())
     }
+}
+
+/// One line of the table.
+fn row(phase: Phase, record: Option<&Record>) -> Result<String, fmt::Error> {
+    let mut line = format!("{:<18}", phase.name());
+    let Some(record) = record else {
+        line.push_str("waiting");
+        return Ok(line);
+    };
+    let state = match (&record.finished, &record.error) {
+        (Some(_), _) => "done",
+        (None, Some(_)) => "failed",
+        (None, None) => "begun",
+    };
+    let took = record.milliseconds.map(|time| format!("{time} ms"));
+    let retries = match record.retries {
+        0 => String::new(),
+        retries => retries.to_string(),
+    };
+    write!(
+        line,
+        "{state:<10}{:<26}{:>10}{retries:>9}",
+        record.started,
+        took.unwrap_or_default()
+    )?;
+    line.truncate(line.trim_end().len());
+    Ok(line)
 }

@@ -582,4 +582,7 @@ proptest::proptest! {
     }
 }
 
+mod pause_image;
+mod registration;
+mod retries;
 mod unreadable;

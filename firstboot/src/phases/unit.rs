@@ -90,6 +90,16 @@ pub(super) fn restart(programs: &dyn Programs, unit: &str) -> Result<(), Error> 
     command(programs, "restart", unit, START_LIMIT)
 }
 
+/// Starts a unit if it does not run, and waits for it.
+pub(super) fn start(programs: &dyn Programs, unit: &str) -> Result<(), Error> {
+    command(programs, "start", unit, START_LIMIT)
+}
+
+/// Stops a unit.
+pub(super) fn stop(programs: &dyn Programs, unit: &str) -> Result<(), Error> {
+    command(programs, "stop", unit, START_LIMIT)
+}
+
 /// Stops a unit and keeps it from starting again.
 pub(super) fn retire(programs: &dyn Programs, unit: &str) -> Result<(), Error> {
     systemctl(programs, &["disable", "--now", unit], ANSWER_LIMIT)?

@@ -19,6 +19,7 @@ mod instance_types;
 mod kubeconfig;
 mod kubelet_config;
 mod kubelet_environment;
+mod kubelet_home;
 mod local_disks;
 mod max_pods;
 mod modules;
@@ -171,6 +172,7 @@ pub fn render(config: &NodeConfig, facts: &Facts) -> Result<Vec<File>, Error> {
     files.extend(credential_provider::file(&node));
     files.extend(kubelet_config::files(&node)?);
     files.push(kubelet_environment::file(&node));
+    files.extend(kubelet_home::file(&node));
     Ok(files)
 }
 

@@ -12,6 +12,8 @@ use super::{
     Response, Space, Status, Task, Voice,
 };
 
+pub mod programs;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub content: Vec<u8>,
@@ -31,6 +33,12 @@ pub struct Pretended {
     pub broken: Shared<Vec<String>>,
     /// How programs end, by command line; asked before anything that is known here.
     pub programs: Shared<BTreeMap<String, Ended>>,
+    /// What the SSM agent says instead of registering, last one first.
+    pub refusals: Shared<Vec<String>>,
+    /// Whether the SSM agent writes no credentials.
+    pub mute: Slot<bool>,
+    /// Images in containerd's store, and whether they are pinned.
+    pub images: Shared<BTreeMap<String, bool>>,
     /// Bytes that are free and that there are, by folder.
     pub spaces: Shared<BTreeMap<String, Space>>,
     /// Every command line, in order.
@@ -70,6 +78,7 @@ impl Pretended {
             ("/sys/module/br_netfilter/refcnt", "0\n"),
             ("/usr/bin/kubelet", "program"),
             ("/usr/bin/containerd", "program"),
+            ("/usr/bin/ctr", "program"),
             ("/usr/local/bin/aws-iam-authenticator", "program"),
             ("/usr/local/bin/aws_signing_helper", "program"),
             (crate::render::CREDENTIAL_PROVIDER, "program"),
@@ -206,6 +215,7 @@ impl Pretended {
                         errors,
                     });
                 }
+                self.started(&unit);
                 *self.active.borrow_mut().entry(unit).or_default() += 1;
                 ok(String::new())
             }
@@ -250,11 +260,17 @@ impl Files for Pretended {
                 is_file: false,
             }));
         }
-        Ok(self.files.borrow().get(path).map(|kept| Status {
+        let folder = (!self.names(path)?.is_empty()).then_some(Status {
+            mode: 0o755,
+            modified: UNIX_EPOCH,
+            is_file: false,
+        });
+        let file = self.files.borrow().get(path).map(|kept| Status {
             mode: kept.mode,
             modified: kept.modified,
             is_file: true,
-        }))
+        });
+        Ok(file.or(folder))
     }
 
     fn names(&self, folder: &str) -> Result<Vec<String>, Error> {
@@ -354,7 +370,8 @@ impl Programs for Pretended {
                 self.put("/proc/swaps", b"Filename Type Size Used Priority\n", 0o444);
                 prints("")
             }
-            _ => Err(absent()),
+            "ctr" if self.text("/usr/bin/ctr").is_some() => self.ctr(&arguments),
+            program => self.ssm_agent(program).unwrap_or_else(|| Err(absent())),
         }
     }
 

@@ -89,6 +89,13 @@ impl Variables {
         self
     }
 
+    /// The variables that name proxies and exceptions from them.
+    pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
+        Self::NAMES[..6]
+            .iter()
+            .filter_map(|name| Some((*name, self.get(name)?)))
+    }
+
     pub(super) fn proxied(&self) -> bool {
         self.first(&Self::NAMES[..4]).is_some()
     }

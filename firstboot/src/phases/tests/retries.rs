@@ -1,0 +1,65 @@
+//! What the journal keeps of attempts, and what an older or newer one says.
+
+use super::*;
+use crate::credentials::ssm::AGENTS;
+
+#[test]
+fn status_tells_retries_and_what_is_waited_for() {
+    let mut config = sample();
+    config.spec.hybrid = samples::ssm().spec.hybrid;
+    // Cut off while it waits for credentials: the journal on disk says so.
+    for lives in 0..60 {
+        let machine = machine();
+        machine.install_ssm_agent(AGENTS[0]);
+        machine.mute.set(true);
+        machine
+            .refusals
+            .borrow_mut()
+            .push("RequestError: no route".into());
+        machine.lives.set(Some(lives));
+        if work_with(&machine, &config).is_err()
+            && let Status::Working { journal, .. } = status(&machine).unwrap()
+            && let Some(what) = &journal.phases[&Phase::Registration].waits_for
+        {
+            assert_eq!(what, "/root/.aws/credentials");
+            assert_eq!(journal.phases[&Phase::Registration].retries, 1);
+            let text = status(&machine).unwrap().to_string();
+            assert!(
+                text.contains("\nregistration was tried again after: "),
+                "{text}"
+            );
+            assert!(
+                text.starts_with("working on registration: waiting for /root/.aws/credentials\n"),
+                "{text}"
+            );
+            return;
+        }
+    }
+    panic!("nothing ever waited");
+}
+
+#[test]
+fn a_node_of_an_earlier_version_stays_one() {
+    let machine = machine();
+    work_with(&machine, &sample()).unwrap();
+    let mut journal: serde_json::Value =
+        serde_json::from_slice(&machine.files.borrow()[JOURNAL].content).unwrap();
+    let phases = journal["phases"].as_object_mut().unwrap();
+    for added_since in ["registration", "service-manager", "pause-image"] {
+        assert!(phases.remove(added_since).is_some(), "{added_since}");
+    }
+    // And one that was noted by a later version.
+    let record = phases["kubelet"].clone();
+    phases.insert("a-later-phase".into(), record);
+    machine.put(JOURNAL, journal.to_string().as_bytes(), 0o600);
+    assert!(matches!(status(&machine).unwrap(), Status::Done { .. }));
+    machine.put("/var/lib/kubelet/pki/kubelet-client.pem", b"its own", 0o600);
+    run(&machine, &nothing_found, &Variables::default()).unwrap();
+    work_with(&machine, &sample()).unwrap();
+    assert_eq!(machine.active.borrow()["kubelet.service"], 1);
+    assert!(
+        machine
+            .text("/var/lib/kubelet/pki/kubelet-client.pem")
+            .is_some()
+    );
+}

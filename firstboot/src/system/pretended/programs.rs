@@ -1,0 +1,102 @@
+//! Programs of a node, as far as first boot uses them.
+
+use std::io;
+
+use super::super::{Ended, Error};
+use super::Pretended;
+use crate::credentials::ssm;
+
+/// What the pretended agent registers a machine as.
+pub const MANAGED_INSTANCE_ID: &str = "mi-0123456789abcdef0";
+
+pub(super) fn ok(output: impl Into<String>) -> Result<Ended, Error> {
+    Ok(Ended {
+        success: true,
+        output: output.into(),
+        errors: String::new(),
+    })
+}
+
+impl Pretended {
+    /// Puts the SSM agent's program there, as one of its packages does.
+    pub fn install_ssm_agent(&self, agent: ssm::Agent) {
+        self.put(agent.program, b"program", 0o755);
+    }
+
+    /// Registers the machine unless a failure was planned; `None` when this is not
+    /// the agent, or it is not installed.
+    pub(super) fn ssm_agent(&self, program: &str) -> Option<Result<Ended, Error>> {
+        ssm::AGENTS.iter().find(|agent| agent.program == program)?;
+        self.text(program)?;
+        let planned = self.refusals.borrow_mut().pop();
+        if let Some(said) = planned {
+            return Some(Ok(Ended {
+                success: false,
+                output: String::new(),
+                errors: said,
+            }));
+        }
+        Some(self.change("registering", "the machine").map(|()| {
+            let text =
+                format!(r#"{{"ManagedInstanceID":"{MANAGED_INSTANCE_ID}","Region":"us-west-2"}}"#);
+            self.put(ssm::REGISTRATION_KEY, b"key", 0o600);
+            self.put(ssm::REGISTRATION, text.as_bytes(), 0o600);
+            Ended {
+                success: true,
+                ..Ended::default()
+            }
+        }))
+    }
+
+    /// What a unit does when it starts, beyond being active.
+    pub(super) fn started(&self, unit: &str) {
+        let is_agent = ssm::AGENTS.iter().any(|agent| agent.unit == unit);
+        let credentials = ssm::CREDENTIALS;
+        if is_agent
+            && self.text(ssm::REGISTRATION).is_some()
+            && self.text(credentials).is_none()
+            && !self.mute.get()
+        {
+            self.put(credentials, b"[default]\n", 0o600);
+        }
+        if unit == "snapd.seeded.service" {
+            self.install_ssm_agent(ssm::AGENTS[1]);
+        }
+    }
+
+    /// containerd's client: images that are there, or come out of an archive.
+    pub(super) fn ctr(&self, arguments: &[&str]) -> Result<Ended, Error> {
+        match arguments {
+            [.., "images", "check", filter] => {
+                let name = filter.trim_start_matches("name==");
+                let row = format!("{name} type sha256:1 complete (1/1) 1/1 true\n");
+                let is_there = self.images.borrow().contains_key(name);
+                ok(format!(
+                    "REF TYPE DIGEST STATUS SIZE UNPACKED\n{}",
+                    if is_there { row.as_str() } else { "" }
+                ))
+            }
+            [.., "images", "import", archive] => {
+                self.change("importing", archive)?;
+                let name = self.text(archive).unwrap_or_default();
+                self.images.borrow_mut().insert(name, false);
+                ok("")
+            }
+            [
+                ..,
+                "images",
+                "label",
+                name,
+                "io.cri-containerd.pinned=pinned",
+            ] => {
+                self.change("labelling", name)?;
+                self.images.borrow_mut().insert((*name).to_owned(), true);
+                ok("")
+            }
+            _ => Err(Error::Program {
+                program: "ctr".into(),
+                source: io::ErrorKind::Unsupported.into(),
+            }),
+        }
+    }
+}
