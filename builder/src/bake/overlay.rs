@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
@@ -23,6 +25,8 @@ const KEPT: u64 = 64 << 10;
 const TEMPLATE_LIMIT: u64 = 1 << 20;
 /// Files, folders and links in one overlay, at most.
 const MAX_ENTRIES: usize = 200_000;
+/// Threads that read an overlay, at most.
+const THREADS: usize = 8;
 /// Overlays that every image gets, first ones first.
 const ALWAYS: [&str; 2] = ["common", "linux"];
 
@@ -120,33 +124,37 @@ pub fn read(name: &str, folder: &Path) -> Result<Overlay> {
             folder.display()
         )));
     }
-    let mut entries = BTreeMap::new();
+    let mut found = Vec::new();
     let walk = walkdir::WalkDir::new(folder)
         .min_depth(1)
         .follow_links(false)
         .follow_root_links(true)
         .sort_by_file_name();
-    for found in walk {
-        let found = found.map_err(|error| {
+    for entry in walk {
+        let entry = entry.map_err(|error| {
             let doing = format!("read the overlay {}", folder.display());
             match error.into_io_error() {
                 Some(error) => Error::io(doing, error),
                 None => Error::input(format!("{doing}: links lead in a circle")),
             }
         })?;
-        if entries.len() >= MAX_ENTRIES {
+        if found.len() >= MAX_ENTRIES {
             return Err(Error::input(format!(
                 "read the overlay {}: more than {MAX_ENTRIES} files",
                 folder.display()
             )));
         }
+        found.push(entry);
+    }
+    let mut entries = BTreeMap::new();
+    for (found, node) in found.iter().zip(read_nodes(&found)) {
         let relative = found
             .path()
             .strip_prefix(folder)
             .expect("a walk stays below its root");
         let path = ImagePath::new([b"/", relative.as_os_str().as_bytes()].concat())?;
         let entry = OverlayEntry {
-            node: read_node(&found)?,
+            node: node?,
             origin: found.path().display().to_string(),
         };
         entries.insert(path, entry);
@@ -155,6 +163,36 @@ pub fn read(name: &str, folder: &Path) -> Result<Overlay> {
         name: name.to_owned(),
         entries,
     })
+}
+
+/// Reads every entry; what came of each, in their order. Hashing is all of the
+/// work, so every processor takes a part of it.
+fn read_nodes(found: &[walkdir::DirEntry]) -> Vec<Result<OverlayNode>> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut read = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(entry) = found.get(index) else {
+                return read;
+            };
+            read.push((index, read_node(entry)));
+        }
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut nodes: Vec<_> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..processors.min(THREADS))
+            .map(|_| scope.spawn(take))
+            .collect();
+        let mut nodes = take();
+        for other in others {
+            // A panic in a thread goes on in this one.
+            nodes.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        nodes
+    });
+    nodes.sort_by_key(|(index, _)| *index);
+    nodes.into_iter().map(|(_, node)| node).collect()
 }
 
 fn read_node(found: &walkdir::DirEntry) -> Result<OverlayNode> {

@@ -26,7 +26,7 @@ use crate::output::Pending;
 use crate::plan::{self, Plan, Target};
 use crate::profile::{Loaded, size};
 use crate::progress::{Progress, Step};
-use crate::report::{ImageFile, Manifest};
+use crate::report::Manifest;
 use crate::store::{Store, Verification};
 use crate::volume::{self, Access, FileSystem, Timestamp};
 use crate::{environment, firstboot};
@@ -244,7 +244,11 @@ fn make(
 
     copy_and_bake(request, &plan, &disk, &layout, progress)?;
     manifest.partitions = layout.entries();
-    manifest.images = check_and_write(&plan, &disk, &layout, raw, work, progress)?;
+    // What is not sound never gets a name: the files are in the hidden folder of
+    // the build.
+    let storage: Arc<dyn Storage> = disk.clone();
+    let check = || check(&plan, &storage, &layout, progress);
+    manifest.images = write::images(&plan, &disk, raw, work, check, progress)?;
     // Nothing gets its final name before the base is known to be what was pinned.
     if let Some(running) = verification {
         running.finish()?;
@@ -253,7 +257,8 @@ fn make(
     Ok(manifest)
 }
 
-/// Bakes, while the base's own bytes already go to their places in the raw image.
+/// Bakes, while the base's own bytes already go to their places in the raw image
+/// and on to the device.
 fn copy_and_bake(
     request: &Request<'_>,
     plan: &Plan,
@@ -264,44 +269,18 @@ fn copy_and_bake(
     if request.engine == Engine::Mount || !write::has_raw(plan) {
         return bake(request, plan, disk, layout, progress);
     }
-    std::thread::scope(|scope| {
-        let copy = scope.spawn(|| disk.materialize(progress));
-        let baked = bake(request, plan, disk, layout, progress);
-        if baked.is_err() {
-            disk.give_up();
-        }
-        let copied = joined(copy.join(), "copy the base");
-        baked.and(copied)
-    })
-}
-
-/// Checks the image while its files are written. They are in the hidden folder
-/// of the build: what is not sound never gets a name.
-fn check_and_write(
-    plan: &Plan,
-    disk: &Arc<CowDisk>,
-    layout: &Layout,
-    raw: Pending,
-    work: &Path,
-    progress: &dyn Progress,
-) -> Result<Vec<ImageFile>> {
-    let storage: Arc<dyn Storage> = disk.clone();
-    std::thread::scope(|scope| {
-        let check = scope.spawn(|| check(plan, &storage, layout, progress));
-        let images = write::images(plan, disk, raw, work, progress);
-        joined(check.join(), "check the image")?;
-        images
-    })
-}
-
-/// What a thread gave.
-fn joined<T>(outcome: std::thread::Result<Result<T>>, doing: &str) -> Result<T> {
-    outcome.unwrap_or_else(|_| {
-        Err(Error::new(
-            crate::Class::Internal,
-            format!("{doing}: its thread panicked"),
-        ))
-    })
+    let copy_and_bake = || {
+        std::thread::scope(|scope| {
+            let copy = scope.spawn(|| disk.materialize(progress));
+            let baked = bake(request, plan, disk, layout, progress);
+            if baked.is_err() {
+                disk.give_up();
+            }
+            let copied = write::joined(copy.join(), "copy the base");
+            baked.and(copied)
+        })
+    };
+    write::on_device(disk.file(), copy_and_bake)
 }
 
 /// Grows table, root partition and root file system to a disk of `size` bytes.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::disk::{CowDisk, Storage as _};
 use crate::error::{Class, Context as _, Error, Result};
@@ -22,41 +24,61 @@ pub fn has_raw(plan: &Plan) -> bool {
 }
 
 /// Writes every image that the plan names, and hashes it. `raw` is the working
-/// disk; it becomes the raw image, or goes.
+/// disk; it becomes the raw image, or goes. `check` runs while a file that is
+/// written is hashed: the one takes a processor, the other takes another.
+///
+/// # Errors
+/// As the formats and `check`.
 pub fn images(
     plan: &Plan,
     disk: &Arc<CowDisk>,
     raw: Pending,
     work: &Path,
+    check: impl FnOnce() -> Result<()> + Send,
     progress: &dyn Progress,
 ) -> Result<Vec<ImageFile>> {
     let wanted = |format| plan.outputs.iter().find(|output| output.format == format);
     if has_raw(plan) {
         disk.materialize(progress)?;
     }
-    // Bringing the raw image to the device waits for the device; compressing and
-    // hashing for the processor: side by side they cost the longer of the two.
+    let (qcow2, has_raw) = (wanted(Format::Qcow2), has_raw(plan));
     std::thread::scope(|scope| {
-        let raw = wanted(Format::Raw).map(|_| scope.spawn(|| raw_image(plan, disk, raw, progress)));
-        let qcow2 = wanted(Format::Qcow2).map(|wish| qcow2_image(plan, disk, wish, work, progress));
-        let mut images = Vec::new();
-        images.extend(qcow2.transpose()?);
-        if let Some(raw) = raw {
-            images.push(raw.join().map_err(|_| {
-                Error::new(Class::Internal, "write the raw image: its thread panicked")
-            })??);
+        let Some(wish) = qcow2 else {
+            let check = scope.spawn(check);
+            let raw = raw_image(plan, disk, None, raw, progress);
+            joined(check.join(), "check the image")?;
+            return Ok(vec![raw?]);
+        };
+        // The raw image goes to the device while the other one is compressed.
+        let synced = raw.file().try_clone();
+        let synced = synced.doing(|| "open the working disk".to_owned())?;
+        let sync = has_raw.then(|| scope.spawn(move || synced.sync_data()));
+        let (image, linear) = qcow2_image(plan, disk, wish, work, check, progress)?;
+        let mut images = vec![image];
+        if let Some(sync) = sync {
+            let synced = sync.join().unwrap_or_else(|_| Err(panicked()));
+            synced.doing(|| "bring the raw image to the device".to_owned())?;
+            images.push(raw_image(plan, disk, linear, raw, progress)?);
         }
         Ok(images)
     })
 }
 
+fn panicked() -> io::Error {
+    io::Error::other("its thread panicked")
+}
+
 fn raw_image(
     plan: &Plan,
     disk: &CowDisk,
+    linear: Option<Digest>,
     pending: Pending,
     progress: &dyn Progress,
 ) -> Result<ImageFile> {
-    let linear = beside_sync(pending.file(), || output::linear(disk, progress))?;
+    let linear = match linear {
+        Some(linear) => linear,
+        None => on_device(pending.file(), || output::linear(disk, progress))?,
+    };
     let written = output::raw::finish(disk, pending, progress)?;
     Ok(ImageFile {
         name: format!("{}.raw", plan.profile),
@@ -68,13 +90,16 @@ fn raw_image(
     })
 }
 
+/// The linear digest of the disk comes along when a raw image is wanted too: both
+/// have to read the whole disk.
 fn qcow2_image(
     plan: &Plan,
     disk: &CowDisk,
     wish: &Output,
     work: &Path,
+    check: impl FnOnce() -> Result<()> + Send,
     progress: &dyn Progress,
-) -> Result<ImageFile> {
+) -> Result<(ImageFile, Option<Digest>)> {
     let name = format!("{}.qcow2", plan.profile);
     let pending = Pending::create(&work.join(&name))?;
     let options = qcow2::Options {
@@ -82,33 +107,69 @@ fn qcow2_image(
             Compression::None => qcow2::Compression::None,
             Compression::Zstd => qcow2::Compression::Zstd,
         },
+        linear: has_raw(plan),
         ..qcow2::Options::default()
     };
-    let written = qcow2::write(disk, pending.file(), &options, progress)?;
-    let sha256 = beside_sync(pending.file(), || {
-        output::open_file_sha256(pending.file(), progress)
+    let (written, sha256) = on_device(pending.file(), || {
+        let written = qcow2::write(disk, pending.file(), &options, progress)?;
+        std::thread::scope(|scope| {
+            let check = scope.spawn(check);
+            let sha256 = output::open_file_sha256(pending.file(), progress);
+            joined(check.join(), "check the image")?;
+            Ok((written, sha256?))
+        })
     })?;
     drop(pending.finish()?);
-    Ok(ImageFile {
+    let image = ImageFile {
         name,
         format: "qcow2".to_owned(),
         size: written.size,
         virtual_size: disk.size(),
         sha256: Some(sha256.to_string()),
         linear_sha256: None,
+    };
+    Ok((image, written.linear))
+}
+
+/// How long writes gather before they are sent to the device.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Does `work`, which writes to `file`, and has everything on the device at its
+/// end. What is written goes there on the way: the device would else be idle while
+/// the processor works, and the processor while the device does.
+pub fn on_device<T>(file: &File, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(move || {
+            loop {
+                match end.recv_timeout(GATHER) {
+                    Err(mpsc::RecvTimeoutError::Timeout) => file.sync_data()?,
+                    // The end: all that is left goes there too.
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return file.sync_data(),
+                    // It failed: nobody wants the file.
+                    Ok(()) => return Ok(()),
+                }
+            }
+        });
+        let result = work();
+        if result.is_err() {
+            ended.send(()).ok();
+        }
+        drop(ended);
+        let synced = sync.join().unwrap_or_else(|_| Err(panicked()));
+        let result = result?;
+        synced.doing(|| "bring an image to the device".to_owned())?;
+        Ok(result)
     })
 }
 
-/// Brings `file` to the device while `work` runs: the one waits for the device,
-/// the other needs the processor.
-fn beside_sync<T>(file: &File, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::thread::scope(|scope| {
-        let sync = scope.spawn(|| file.sync_data());
-        let result = work()?;
-        sync.join()
-            .map_err(|_| Error::new(Class::Internal, "sync an image: its thread panicked"))?
-            .doing(|| "bring an image to the device".to_owned())?;
-        Ok(result)
+/// What a thread gave.
+pub fn joined<T>(outcome: std::thread::Result<Result<T>>, doing: &str) -> Result<T> {
+    outcome.unwrap_or_else(|_| {
+        Err(Error::new(
+            Class::Internal,
+            format!("{doing}: its thread panicked"),
+        ))
     })
 }
 

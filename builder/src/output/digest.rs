@@ -69,19 +69,55 @@ pub fn open_file_sha256(file: &File, progress: &dyn Progress) -> Result<Digest> 
 /// # Errors
 /// What reading gives; [`Class::Interrupted`] on request.
 pub fn linear(disk: &dyn Storage, progress: &dyn Progress) -> Result<Digest> {
-    let blocks = disk.size().div_ceil(BLOCK);
-    let zero: [u8; 32] = Sha256::digest(vec![0; BLOCK as usize]).into();
     let present = data_blocks(disk).map_err(read_error)?;
     let digests = hash_blocks(disk, &present, progress)?;
-    let mut known = present.iter().zip(digests).peekable();
-    let mut hasher = Sha256::new();
-    for block in 0..blocks {
-        match known.next_if(|(number, _)| **number == block) {
-            Some((_, digest)) => hasher.update(digest),
-            None => hasher.update(zero),
+    let mut linear = Linear::new();
+    for (number, digest) in present.into_iter().zip(digests) {
+        linear.add(number, &digest);
+    }
+    Ok(linear.finish(disk.size()))
+}
+
+/// The linear digest of a disk whose blocks come in their order, for those that
+/// read the whole disk anyway: see [`linear`].
+#[derive(Debug, Clone)]
+pub(super) struct Linear {
+    hasher: Sha256,
+    /// Blocks that are in it.
+    blocks: u64,
+    /// The digest of a block of zeros.
+    zero: [u8; 32],
+}
+
+impl Linear {
+    /// That of an empty disk.
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: Sha256::new(),
+            blocks: 0,
+            zero: Sha256::digest(vec![0; BLOCK as usize]).into(),
         }
     }
-    Ok(Digest::from_bytes(hasher.finalize().into()))
+
+    /// Adds the digest of block `number`; those between it and the last one that
+    /// was added are zeros.
+    pub(super) fn add(&mut self, number: u64, digest: &[u8; 32]) {
+        self.zeros_up_to(number);
+        self.hasher.update(digest);
+        self.blocks = number + 1;
+    }
+
+    /// The digest of a disk of `size` bytes; what was not added is zeros.
+    pub(super) fn finish(mut self, size: u64) -> Digest {
+        self.zeros_up_to(size.div_ceil(BLOCK));
+        Digest::from_bytes(self.hasher.finalize().into())
+    }
+
+    fn zeros_up_to(&mut self, block: u64) {
+        for _ in self.blocks..block {
+            self.hasher.update(self.zero);
+        }
+    }
 }
 
 /// The numbers of the blocks that may hold something, in order.

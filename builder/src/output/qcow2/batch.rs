@@ -3,14 +3,18 @@
 use std::io;
 use std::ops::Range;
 
+use sha2::{Digest as _, Sha256};
+
+use super::super::digest::BLOCK;
 use super::{Compression, Options};
 use crate::disk::{Storage, is_zero};
 use crate::error::{Class, Error, Result};
 
 /// Least size of a batch in bytes; with larger clusters, it is one cluster.
 const BATCH: u64 = 1 << 20;
-/// The level of zstd: the knee of its curve of size against time.
-const LEVEL: i32 = 3;
+/// The level of zstd: in clusters of 64 KiB, level 3 makes an image 3 % smaller
+/// for a third more time.
+const LEVEL: i32 = 1;
 
 /// What becomes of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) compressed: Vec<u8>,
     pub(super) clusters: Vec<Cluster>,
+    /// Numbers and sha256 of its blocks of [`BLOCK`] bytes, if they are wanted.
+    pub(super) blocks: Vec<(u64, [u8; 32])>,
 }
 
 impl Batch {
@@ -42,12 +48,13 @@ impl Batch {
     }
 }
 
-/// The ranges of the disk that may hold data, in whole clusters, cut into
-/// batches that never cross a multiple of the batch size.
+/// The ranges of the disk that may hold data, in whole clusters and whole blocks
+/// of the linear digest, cut into batches that never cross a multiple of the
+/// batch size.
 #[derive(Debug)]
 pub(super) struct Batches<'a> {
     storage: &'a dyn Storage,
-    cluster_size: u64,
+    unit: u64,
     step: u64,
     data: Range<u64>,
     number: u64,
@@ -57,7 +64,7 @@ impl<'a> Batches<'a> {
     pub(super) fn new(storage: &'a dyn Storage, cluster_size: u64) -> Self {
         Self {
             storage,
-            cluster_size,
+            unit: BLOCK.max(cluster_size),
             step: BATCH.max(cluster_size),
             data: 0..0,
             number: 0,
@@ -72,9 +79,9 @@ impl<'a> Batches<'a> {
             let Some(data) = found else {
                 return Ok(None);
             };
-            let start = data.start / self.cluster_size * self.cluster_size;
-            // Two ranges may share a cluster: the first has taken it.
-            self.data = start.max(self.data.end)..data.end.next_multiple_of(self.cluster_size);
+            let start = data.start / self.unit * self.unit;
+            // Two ranges may share a unit: the first has taken it.
+            self.data = start.max(self.data.end)..data.end.next_multiple_of(self.unit);
         }
         let start = self.data.start;
         let end = ((start / self.step + 1) * self.step).min(self.data.end);
@@ -99,6 +106,7 @@ pub(super) struct Worker {
     cluster_size: usize,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     scratch: Vec<u8>,
+    linear: bool,
 }
 
 impl Worker {
@@ -115,6 +123,7 @@ impl Worker {
                 None => Vec::new(),
             },
             zstd,
+            linear: options.linear,
         })
     }
 
@@ -129,6 +138,7 @@ impl Worker {
         batch.start = range.start;
         batch.compressed.clear();
         batch.clusters.clear();
+        batch.blocks.clear();
         batch.bytes.resize((range.end - range.start) as usize, 0);
         let held = (storage.size() - range.start).min(range.end - range.start);
         let (inside, past) = batch.bytes.split_at_mut(held as usize);
@@ -141,6 +151,14 @@ impl Worker {
                 self.compress(cluster, &mut batch.compressed)?
             };
             batch.clusters.push(what);
+        }
+        if self.linear {
+            // While the bytes are near: reading them a second time would cost as
+            // much as hashing them.
+            let numbers = batch.start / BLOCK..storage.size().div_ceil(BLOCK);
+            for (number, block) in numbers.zip(batch.bytes.chunks(BLOCK as usize)) {
+                batch.blocks.push((number, Sha256::digest(block).into()));
+            }
         }
         Ok(())
     }

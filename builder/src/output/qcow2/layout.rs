@@ -84,6 +84,7 @@ impl<'a> Layout<'a> {
                 virtual_size: size,
                 plain_clusters: 0,
                 compressed_clusters: 0,
+                linear: None,
             },
         })
     }

@@ -15,9 +15,11 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
+use super::digest::Linear;
 use crate::disk::Storage;
 use crate::error::{Class, Context as _, Error, Result};
 use crate::progress::{Progress, Step};
+use crate::store::Digest;
 use batch::{Batch, Batches, Worker};
 use layout::Layout;
 
@@ -29,7 +31,7 @@ const THREADS_MAX: usize = 8;
 pub enum Compression {
     /// As they are: as fast as a copy, for every QEMU since 1.1.
     None,
-    /// zstd, level 3, for QEMU since 5.1.
+    /// zstd, for QEMU since 5.1.
     #[default]
     Zstd,
 }
@@ -44,6 +46,9 @@ pub struct Options {
     /// Threads that read and compress; by default one a processor. It does not
     /// change the file.
     pub threads: Option<NonZeroUsize>,
+    /// Whether the linear digest of the disk is computed on the way
+    /// ([`super::linear`]).
+    pub linear: bool,
 }
 
 impl Default for Options {
@@ -52,6 +57,7 @@ impl Default for Options {
             compression: Compression::default(),
             cluster_size: 64 << 10,
             threads: None,
+            linear: false,
         }
     }
 }
@@ -67,6 +73,8 @@ pub struct Written {
     pub plain_clusters: u64,
     /// Clusters that are stored compressed.
     pub compressed_clusters: u64,
+    /// The linear digest of the disk, if it was asked for.
+    pub linear: Option<Digest>,
 }
 
 /// Writes the whole of `storage` to `file`, which must be empty. The file is not
@@ -122,6 +130,7 @@ fn write_clusters(
     }
     let take_empty = Mutex::new(take_empty);
     let (give_full, take_full) = mpsc::channel();
+    let mut linear = options.linear.then(Linear::new);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let give_full = give_full.clone();
@@ -129,18 +138,29 @@ fn write_clusters(
             scope.spawn(move || pool.run(storage, options, take_empty, &give_full));
         }
         drop(give_full);
-        let result = lay_out(&mut layout, &take_full, &give_empty, progress);
+        let result = lay_out(
+            &mut layout,
+            linear.as_mut(),
+            &take_full,
+            &give_empty,
+            progress,
+        );
         pool.stopped.store(true, Ordering::Relaxed);
         // Ends the threads that wait for an empty batch.
         drop(give_empty);
         result
     })?;
-    layout.finish()
+    let written = layout.finish()?;
+    Ok(Written {
+        linear: linear.map(|linear| linear.finish(storage.size())),
+        ..written
+    })
 }
 
 /// Takes the batches as they come and lays them out in their order.
 fn lay_out(
     layout: &mut Layout<'_>,
+    mut linear: Option<&mut Linear>,
     take_full: &mpsc::Receiver<Result<Batch>>,
     give_empty: &mpsc::Sender<Batch>,
     progress: &dyn Progress,
@@ -153,6 +173,11 @@ fn lay_out(
         while let Some(batch) = early.remove(&next) {
             progress.check()?;
             layout.add(&batch)?;
+            if let Some(linear) = &mut linear {
+                for (number, digest) in &batch.blocks {
+                    linear.add(*number, digest);
+                }
+            }
             progress.advance(Step::Write, batch.length() as u64);
             next += 1;
             // Nobody waits for it when all threads are done.

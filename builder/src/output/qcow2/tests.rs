@@ -63,6 +63,28 @@ fn options(compression: Compression, cluster_size: u32, threads: usize) -> Optio
         compression,
         cluster_size,
         threads: NonZeroUsize::new(threads),
+        linear: false,
+    }
+}
+
+#[test]
+fn the_linear_digest_on_the_way_is_that_of_a_reader_of_its_own() {
+    for size in [9 * (1 << 20) + 512, 512 << 10, 4096, 24 << 20] {
+        let disk = disk(size, 16 << 10);
+        let expected = super::super::linear(&disk, &Silent).expect("reads");
+        for cluster_size in [4 << 10, 64 << 10, 2 << 20] {
+            let options = Options {
+                linear: true,
+                ..options(Compression::Zstd, cluster_size, 2)
+            };
+            let (with, bytes) = written(&disk, &options);
+            assert_eq!(with.linear, Some(expected), "{size} {cluster_size}");
+            let without = Options {
+                linear: false,
+                ..options
+            };
+            assert!(written(&disk, &without).1 == bytes, "the file is the same");
+        }
     }
 }
 
