@@ -10,6 +10,7 @@
 pub mod aws;
 pub mod credentials;
 pub mod datasource;
+pub mod firewall;
 pub mod node_config;
 pub mod phases;
 pub mod render;

@@ -8,6 +8,7 @@
 mod api_server_endpoint;
 mod cgroup;
 mod clock;
+mod cni;
 mod disk_space;
 mod finding;
 mod install;
@@ -92,6 +93,7 @@ const fn remote(
 /// All checks, in the order in which they are told.
 pub const CHECKS: &[Check] = &[
     here("install-validation", install::look),
+    here("cni-validation", cni::look),
     here("kubelet-version-skew-validation", version_skew::look),
     remote(
         "api-server-endpoint-resolution-validation",
