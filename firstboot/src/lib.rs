@@ -14,5 +14,6 @@ pub mod firewall;
 pub mod node_config;
 pub mod phases;
 pub mod render;
+pub mod storage;
 pub mod system;
 pub mod validation;

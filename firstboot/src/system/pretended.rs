@@ -21,6 +21,9 @@ pub struct Kept {
     modified: SystemTime,
 }
 
+/// Plays a program; none for one that it does not know.
+pub type Hook = fn(&Pretended, &str) -> Option<Result<Ended, Error>>;
+
 #[derive(Debug, Default)]
 pub struct Pretended {
     pub files: Shared<BTreeMap<String, Kept>>,
@@ -31,6 +34,8 @@ pub struct Pretended {
     pub enabled: Shared<Vec<String>>,
     /// Units that will not start.
     pub broken: Shared<Vec<String>>,
+    /// Programs that change the machine, by command line; asked first.
+    pub hook: Slot<Option<Hook>>,
     /// How programs end, by command line; asked before anything that is known here.
     pub programs: Shared<BTreeMap<String, Ended>>,
     /// What the SSM agent says instead of registering, last one first.
@@ -161,7 +166,7 @@ impl Pretended {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000 + self.ticks.get())
     }
 
-    fn change(&self, doing: &'static str, path: &str) -> Result<(), Error> {
+    pub fn change(&self, doing: &'static str, path: &str) -> Result<(), Error> {
         match self.lives.get() {
             Some(0) => Err(Error::File {
                 doing,
@@ -275,9 +280,10 @@ impl Files for Pretended {
 
     fn names(&self, folder: &str) -> Result<Vec<String>, Error> {
         let prefix = format!("{}/", folder.trim_end_matches('/'));
-        let files = self.files.borrow();
+        let (files, links) = (self.files.borrow(), self.links.borrow());
         let mut names: Vec<String> = files
             .keys()
+            .chain(links.keys())
             .filter_map(|path| {
                 path.strip_prefix(&prefix)?
                     .split('/')
@@ -285,11 +291,14 @@ impl Files for Pretended {
                     .map(ToOwned::to_owned)
             })
             .collect();
+        names.sort();
         names.dedup();
         Ok(names)
     }
 
     fn resolve(&self, path: &str) -> Option<String> {
+        let target = self.links.borrow().get(path).cloned();
+        let path = target.as_deref().unwrap_or(path);
         let is_there = !self.names(path).ok()?.is_empty() || self.files.borrow().contains_key(path);
         is_there.then(|| path.into())
     }
@@ -345,6 +354,11 @@ impl Programs for Pretended {
     fn run(&self, task: &Task) -> Result<Ended, Error> {
         let arguments: Vec<&str> = task.arguments.iter().map(Argument::value).collect();
         self.commands.borrow_mut().push(task.line());
+        if let Some(hook) = self.hook.get()
+            && let Some(ended) = hook(self, &task.line())
+        {
+            return ended;
+        }
         if let Some(ended) = self.programs.borrow().get(&task.line()) {
             return Ok(ended.clone());
         }
