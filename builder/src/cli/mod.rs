@@ -120,6 +120,13 @@ pub struct Context {
 
 /// Parses the arguments, runs the verb, prints its error, gives the exit code.
 pub fn main() -> ExitCode {
+    // What a volume turns into an error is told once, as that error.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !nodekiln::volume::panics_are_errors() {
+            usual(panic);
+        }
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => return error::usage(&usage),

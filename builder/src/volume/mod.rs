@@ -13,6 +13,7 @@
 mod check;
 pub mod ext4;
 pub mod fat;
+mod guard;
 mod identity;
 #[cfg(test)]
 mod memory;
@@ -24,6 +25,7 @@ mod refusal;
 mod tree;
 
 pub use check::check;
+pub use guard::panics_are_errors;
 pub use need::{Need, NeedOf};
 pub use open::{Access, detect, open};
 pub use tree::{create_parents, read_to_vec, remove_tree, resolve};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ext4::{self, Ext4};
 use super::refusal::{refuse, storage_failed};
-use super::{FileSystem, Problem, Timestamp, Volume, fat};
+use super::{FileSystem, Problem, Timestamp, Volume, fat, guard};
 use crate::disk::Storage;
 use crate::error::Result;
 
@@ -57,8 +57,12 @@ pub fn open(
 ) -> Result<Box<dyn Volume>> {
     let doing = "open the file system";
     match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
-        Some(FileSystem::Ext4) => Ok(Box::new(Ext4::open(&storage, access, epoch)?)),
-        Some(FileSystem::Fat) => Ok(Box::new(fat::Fat::open(storage, access, epoch)?)),
+        Some(FileSystem::Ext4) => {
+            guard::open(doing, || Ok(Box::new(Ext4::open(&storage, access, epoch)?)))
+        }
+        Some(FileSystem::Fat) => guard::open(doing, || {
+            Ok(Box::new(fat::Fat::open(storage, access, epoch)?))
+        }),
         Some(FileSystem::Xfs) => Err(refuse(
             Problem::NotSupported,
             doing,

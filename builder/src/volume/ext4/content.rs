@@ -24,6 +24,9 @@ const PIECE: usize = 1 << 20;
 const LONGEST_RUN: u64 = 0x7FFF;
 /// Shorter runs than this many blocks are left to the driver.
 const SHORTEST_RUN: u64 = 16;
+/// Largest file, in bytes, that is read though the file system could not hold it
+/// without holes.
+const LARGEST_HOLE: u64 = 4 << 30;
 
 impl Ext4 {
     /// Refuses content for which there is no room, before anything is written.
@@ -170,6 +173,7 @@ impl Ext4 {
                 "it is no regular file",
             ));
         }
+        self.admit(number, doing)?;
         let free = self.space()?.free;
         if content.len() as u64 > free {
             return Err(refuse(
@@ -214,6 +218,17 @@ impl Ext4 {
                 Problem::NotSupported,
                 doing,
                 "it is no regular file",
+            ));
+        }
+        let whole = self.superblock.blocks * u64::from(self.superblock.block_size);
+        if inode.size > whole.max(LARGEST_HOLE) {
+            return Err(refuse(
+                Problem::NotSupported,
+                doing,
+                format!(
+                    "it says that it has {} bytes, the file system has {whole}",
+                    inode.size
+                ),
             ));
         }
         let mut buffer = vec![0; (inode.size.min(PIECE as u64)) as usize];

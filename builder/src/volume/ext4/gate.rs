@@ -22,6 +22,9 @@ const STATE_ERRORS: u16 = 2;
 /// `EXT4_MIN_BLOCKS_PER_GROUP` of mke2fs; keeps the number of groups, and with
 /// it the memory for their descriptors, in proportion to the partition.
 const MIN_BLOCKS_PER_GROUP: u32 = 256;
+/// Largest number of groups: 32 TiB in usual ones of 128 MiB. Their descriptors
+/// are all kept in memory, and every allocation may look at each.
+const MOST_GROUPS: u64 = 1 << 18;
 
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
@@ -97,6 +100,8 @@ pub struct Superblock {
     pub free_inodes: u32,
     /// Size of an inode in bytes.
     pub inode_size: u16,
+    /// Blocks in a full group.
+    pub blocks_per_group: u32,
     /// UUID, raw.
     pub uuid: [u8; 16],
     /// Label without padding.
@@ -243,6 +248,13 @@ fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
             "the numbers in the superblock contradict each other",
         ));
     }
+    if groups > MOST_GROUPS {
+        return Err(refuse(
+            Problem::NotSupported,
+            DOING,
+            format!("it has {groups} block groups; at most {MOST_GROUPS} are read"),
+        ));
+    }
     let (label, uuid, last_written) = identity(raw);
     Ok(Superblock {
         block_size,
@@ -251,6 +263,7 @@ fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
         inodes,
         free_inodes,
         inode_size,
+        blocks_per_group,
         uuid,
         label,
         last_written,

@@ -20,6 +20,9 @@ use crate::volume::refusal::refuse;
 /// A name that no tree holds: it exists only within one call.
 const LENDER: &[u8] = b".nodekiln-block-for-attributes";
 
+/// `XATTR_SIZE_MAX` of Linux, in bytes.
+const LONGEST_VALUE: u32 = 64 << 10;
+
 /// Where each attribute goes.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -35,8 +38,14 @@ impl Ext4 {
         raw: &[u8],
         doing: &str,
     ) -> Result<BTreeMap<String, Vec<u8>>> {
-        let found = driver::read_all_resolved(&self.driver, inode, raw)
+        let size = (self.superblock.inode_size, self.superblock.block_size);
+        let mut found = driver::read_all(self.driver.dev.as_ref(), inode, raw, size.0, size.1)
             .map_err(|error| translate(doing, error))?;
+        if inode.file_acl != 0 || found.iter().any(|entry| entry.value_inum != 0) {
+            admit_values(&found, doing)?;
+            found = driver::read_all_resolved(&self.driver, inode, raw)
+                .map_err(|error| translate(doing, error))?;
+        }
         found
             .into_iter()
             .map(|entry| {
@@ -173,4 +182,23 @@ impl Ext4 {
             .apply_create_at(super::ROOT, LENDER, 0)
             .map_err(|error| translate(doing, error))
     }
+}
+
+/// Refuses values in inodes of their own (`ea_inode`) that are longer than Linux
+/// has them: the driver makes room for what they say.
+fn admit_values(found: &[driver::XattrEntry], doing: &str) -> Result<()> {
+    let long = found
+        .iter()
+        .find(|entry| entry.value_inum != 0 && entry.value_size > LONGEST_VALUE);
+    long.map_or(Ok(()), |entry| {
+        Err(refuse(
+            Problem::Damaged,
+            doing,
+            format!(
+                "its attribute '{}' says that it has {} bytes",
+                entry.name.escape_default(),
+                entry.value_size
+            ),
+        ))
+    })
 }
