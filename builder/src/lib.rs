@@ -36,6 +36,8 @@ pub mod plan;
 pub mod profile;
 pub mod progress;
 pub mod report;
+#[cfg(test)]
+mod seeds;
 pub mod store;
 pub mod task;
 pub mod volume;

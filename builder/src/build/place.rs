@@ -11,7 +11,7 @@ use crate::report::Manifest;
 use crate::store::Digest;
 
 /// Name of the manifest in the folder of a build.
-const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 /// Largest manifest that is read, in bytes.
 const MANIFEST_LIMIT: u64 = 64 << 20;
 
@@ -29,7 +29,7 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     if text.len() as u64 > MANIFEST_LIMIT {
         return Err(Error::input(format!("{}: it is too large", doing())));
     }
-    serde_json::from_slice(&text).map_err(|error| Error::input(doing()).caused_by(error))
+    Manifest::parse(&text).map_err(|error| error.context(doing()))
 }
 
 /// Begins the names of folders that are not finished.

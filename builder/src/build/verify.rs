@@ -4,23 +4,32 @@
 //! check could not run is not the same as that it failed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::layout::{self, Layout};
+use super::place::{MANIFEST, read_manifest};
 use crate::disk::{OpenOptions, Storage, open_base};
 use crate::error::{Context as _, Error, Result};
 use crate::os::Image;
 use crate::output;
 use crate::plan::hygiene;
 use crate::progress::{Progress, Step};
-use crate::report::Manifest;
+use crate::report::{ImageFile, Manifest, is_plain_name, parse_sha256sums};
+use crate::store::Digest;
 use crate::volume::{self, Access, Timestamp};
 
-/// Largest manifest that is read, in bytes.
-const MANIFEST_LIMIT: u64 = 64 << 20;
+/// The list of checksums of a build, and the most bytes of it that are read.
+const SUMS: &str = "SHA256SUMS";
+const SUMS_LIMIT: u64 = 1 << 20;
+/// Documents that a build may have beside its manifest, each with a checksum.
+const DOCUMENTS: [&str; 3] = ["sbom.spdx.json", "sbom.cdx.json", "provenance.intoto.json"];
+/// Files of a build that have none.
+const UNLISTED: [&str; 2] = [SUMS, "build.log"];
 
 /// A check that ran, or not.
 #[derive(Debug, Clone, Serialize)]
@@ -44,69 +53,172 @@ pub enum Outcome {
     CouldNotRun(String),
 }
 
-/// Checks the folder of a build: the checksum of every file, then every image.
+/// Checks the folder of a build: that manifest, `SHA256SUMS` and the files which
+/// are there agree, then every image.
 ///
 /// # Errors
-/// [`crate::Class::Input`] when it is no such folder; [`crate::Class::Interrupted`]
-/// on request.
+/// [`crate::Class::Input`] when its manifest cannot be read;
+/// [`crate::Class::Interrupted`] on request.
 pub fn folder(folder: &Path, progress: &dyn Progress) -> Result<Vec<Check>> {
-    let path = folder.join("manifest.json");
-    let doing = || format!("read {}", path.display());
-    let size = std::fs::metadata(&path).doing(doing).map_err(|error| {
+    let manifest = read_manifest(folder).map_err(|error| {
         error.hint("name the folder that `nodekiln build` printed, or an image file")
     })?;
-    if size.len() > MANIFEST_LIMIT {
-        return Err(Error::input(format!(
-            "{}: {} bytes are too many",
-            doing(),
-            size.len()
-        )));
-    }
-    let text = std::fs::read(&path).doing(doing)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|error| Error::input(doing()).caused_by(error))?;
-    let mut checks = checksums(folder, progress)?;
-    for file in &manifest.images {
-        let path = folder.join(plain_name(&file.name)?);
-        if let Some(wanted) = &file.linear_sha256 {
-            let name = format!("{}: linear checksum", file.name);
-            let found = open_base(&path, &OpenOptions::default())
-                .and_then(|image| output::linear(image.storage.as_ref(), progress));
-            checks.push(judged(name, found, wanted)?);
-        }
-        checks.extend(image(&path, progress)?);
-    }
-    Ok(checks)
-}
-
-/// A name that a manifest or a list gave, as one of its own folder only.
-fn plain_name(name: &str) -> Result<&str> {
-    if name.is_empty() || name == ".." || name.contains('/') {
-        return Err(Error::input(format!(
-            "'{name}' is no name of a file of this build"
-        )));
-    }
-    Ok(name)
-}
-
-fn checksums(folder: &Path, progress: &dyn Progress) -> Result<Vec<Check>> {
-    let path = folder.join("SHA256SUMS");
-    let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
     let mut checks = Vec::new();
-    for line in text.lines() {
-        let (wanted, name) = line.split_once("  ").ok_or_else(|| {
-            Error::input(format!(
-                "read {}: a line is not as sha256sum writes it",
-                path.display()
-            ))
-        })?;
-        let found = output::file_sha256(&folder.join(plain_name(name)?), progress);
-        checks.push(judged(format!("{name}: checksum"), found, wanted)?);
+    let sums = match read_sums(folder) {
+        Ok(sums) => sums,
+        Err(error) => {
+            checks.push(failed(SUMS, flat(&error)));
+            BTreeMap::new()
+        }
+    };
+    checks.extend(strangers(folder, &manifest, &sums)?);
+    for (name, wanted) in &sums {
+        if is_file(&folder.join(name)) {
+            let found = output::file_sha256(&folder.join(name), progress);
+            checks.push(judged(
+                format!("{name}: checksum"),
+                found,
+                &wanted.to_string(),
+            )?);
+        } else {
+            checks.push(failed(name, "it is missing, or no file".to_owned()));
+        }
+    }
+    if !sums.contains_key(MANIFEST) {
+        checks.push(failed(MANIFEST, format!("{SUMS} has no line for it")));
+    }
+    for file in &manifest.images {
+        checks.extend(listed_image(folder, file, &sums, progress)?);
     }
     Ok(checks)
 }
 
-fn judged(name: String, found: Result<crate::store::Digest>, wanted: &str) -> Result<Check> {
+/// Reads `SHA256SUMS`.
+fn read_sums(folder: &Path) -> Result<BTreeMap<String, Digest>> {
+    let doing = || format!("read {SUMS}");
+    let mut text = String::new();
+    File::open(folder.join(SUMS))
+        .and_then(|file| file.take(SUMS_LIMIT + 1).read_to_string(&mut text))
+        .doing(doing)?;
+    if text.len() as u64 > SUMS_LIMIT {
+        return Err(Error::input(format!(
+            "{}: it has more than {SUMS_LIMIT} bytes",
+            doing()
+        )));
+    }
+    parse_sha256sums(&text).map_err(|error| error.context(doing()))
+}
+
+/// What is in the folder or in the list of checksums, and in nothing else.
+fn strangers(
+    folder: &Path,
+    manifest: &Manifest,
+    sums: &BTreeMap<String, Digest>,
+) -> Result<Vec<Check>> {
+    let known = |name: &str| {
+        name == MANIFEST
+            || DOCUMENTS.contains(&name)
+            || manifest.images.iter().any(|image| image.name == name)
+    };
+    let mut checks = Vec::new();
+    for name in sums.keys().filter(|name| !known(name)) {
+        checks.push(failed(
+            name,
+            format!("{SUMS} lists it, the manifest does not"),
+        ));
+    }
+    let doing = || format!("list {}", folder.display());
+    let mut there = Vec::new();
+    for entry in std::fs::read_dir(folder).doing(doing)? {
+        there.push(
+            entry
+                .doing(doing)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
+    }
+    there.sort();
+    for name in there {
+        let listed =
+            known(&name) && (!DOCUMENTS.contains(&name.as_str()) || sums.contains_key(&name));
+        if !listed && !UNLISTED.contains(&name.as_str()) && !sums.contains_key(&name) {
+            checks.push(failed(&name, "it is no file of this build".to_owned()));
+        }
+    }
+    Ok(checks)
+}
+
+/// Checks an image that the manifest lists.
+fn listed_image(
+    folder: &Path,
+    file: &ImageFile,
+    sums: &BTreeMap<String, Digest>,
+    progress: &dyn Progress,
+) -> Result<Vec<Check>> {
+    let name = &file.name;
+    if !is_plain_name(name) {
+        let why = "the manifest lists it, and it is no name of a file of this folder";
+        return Ok(vec![failed(
+            &name.escape_debug().to_string(),
+            why.to_owned(),
+        )]);
+    }
+    let path = folder.join(name);
+    if !is_file(&path) {
+        return Ok(vec![failed(
+            name,
+            "the manifest lists it; it is missing, or no file".to_owned(),
+        )]);
+    }
+    let mut checks = Vec::new();
+    let size = std::fs::metadata(&path)
+        .doing(|| format!("look at {}", path.display()))?
+        .len();
+    if size != file.size {
+        checks.push(failed(
+            name,
+            format!("it has {size} bytes, the manifest says {}", file.size),
+        ));
+    }
+    let listed = sums.get(name).map(ToString::to_string);
+    match (&file.sha256, listed) {
+        (Some(said), Some(listed)) if *said != listed => checks.push(failed(
+            name,
+            format!("the manifest says {said}, {SUMS} says {listed}"),
+        )),
+        (Some(_), None) => checks.push(failed(name, format!("{SUMS} has no line for it"))),
+        (None, None) if file.linear_sha256.is_none() => {
+            checks.push(failed(name, "it has no checksum".to_owned()));
+        }
+        _ => {}
+    }
+    if let Some(wanted) = &file.linear_sha256 {
+        let found = open_base(&path, &OpenOptions::default())
+            .and_then(|image| output::linear(image.storage.as_ref(), progress));
+        checks.push(judged(format!("{name}: linear checksum"), found, wanted)?);
+    }
+    match image(&path, progress) {
+        Ok(found) => checks.extend(found),
+        Err(error) if error.class() == crate::Class::Interrupted => return Err(error),
+        Err(error) => checks.push(failed(name, flat(&error))),
+    }
+    Ok(checks)
+}
+
+/// Whether a file is there: no link, which may lead elsewhere.
+fn is_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+fn failed(name: &str, why: String) -> Check {
+    Check {
+        name: name.to_owned(),
+        outcome: Outcome::Failed(why),
+    }
+}
+
+fn judged(name: String, found: Result<Digest>, wanted: &str) -> Result<Check> {
     let outcome = match found {
         Ok(found) if found.to_string() == wanted => Outcome::Passed,
         Ok(found) => Outcome::Failed(format!("it is {found}, not {wanted}")),

@@ -200,6 +200,21 @@ mod tests {
     use super::*;
     use crate::error::Class;
 
+    /// What the fuzz target does with an input, too.
+    fn survive(bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(lock) = Lock::parse(&text, "nodekiln.lock") {
+            let text = lock.to_text().expect("can be written");
+            let again = Lock::parse(&text, "nodekiln.lock").expect("reads back");
+            assert_eq!(again, lock);
+        }
+    }
+
+    #[test]
+    fn survives_the_fuzz_corpus_and_its_mutations() {
+        crate::seeds::replay("lock", 300, survive);
+    }
+
     fn sample() -> LockedProfile {
         let text = include_str!("../../../fuzz/corpus/profile/lock");
         let mut lock = Lock::parse(text, "seed").expect("a lock");

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::lock::model::{LockedComponent, LockedFile, Origin};
 use crate::os::Os;
 use crate::profile::model::{Architecture, CredentialProvider, Profile};
@@ -233,6 +234,23 @@ impl Manifest {
         }
     }
 
+    /// Reads the text of a manifest.
+    ///
+    /// # Errors
+    /// [`crate::Class::Input`] when it is none, or one of another version.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        let manifest: Self = serde_json::from_slice(text)
+            .map_err(|error| Error::input("read a manifest").caused_by(error))?;
+        if manifest.api_version != API_VERSION || manifest.kind != KIND {
+            return Err(Error::input(format!(
+                "read a manifest: it is '{}' of '{}', not {KIND} of {API_VERSION}",
+                manifest.kind.escape_debug(),
+                manifest.api_version.escape_debug()
+            )));
+        }
+        Ok(manifest)
+    }
+
     /// The file's text: indented, with a line break at the end.
     pub fn to_json(&self) -> String {
         let text = serde_json::to_string_pretty(self)
@@ -252,4 +270,38 @@ pub fn manifest_schema() -> serde_json::Value {
         schema.insert("title".to_owned(), "nodekiln image manifest".into());
     }
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the fuzz target does with an input, too.
+    fn survive(bytes: &[u8]) {
+        if let Ok(manifest) = Manifest::parse(bytes) {
+            let text = manifest.to_json();
+            let again = Manifest::parse(text.as_bytes()).expect("reads back");
+            assert_eq!(again, manifest);
+        }
+    }
+
+    #[test]
+    fn survives_the_fuzz_corpus_and_its_mutations() {
+        let mut read = 0;
+        crate::seeds::replay("manifest", 300, |bytes| {
+            read += usize::from(Manifest::parse(bytes).is_ok());
+            survive(bytes);
+        });
+        assert!(read > 0, "the seeds are manifests");
+    }
+
+    #[test]
+    fn a_document_of_another_kind_is_refused_by_name() {
+        let text = include_str!("../../../fuzz/corpus/manifest/usual");
+        Manifest::parse(text.as_bytes()).expect("a manifest");
+        let other = text.replace("\"ImageManifest\"", "\"ImageProfile\"");
+        let error = Manifest::parse(other.as_bytes()).expect_err("another kind");
+        assert!(error.to_string().contains("'ImageProfile'"), "{error}");
+        assert_eq!(error.class(), crate::Class::Input);
+    }
 }

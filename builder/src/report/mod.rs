@@ -3,7 +3,7 @@
 mod checksums;
 mod manifest;
 
-pub use checksums::sha256sums;
+pub use checksums::{is_plain_name, parse_sha256sums, sha256sums};
 pub use manifest::{
     API_VERSION, BaseImage, Component, ImageFile, KIND, Manifest, PartitionEntry, ProfileSummary,
     Source, manifest_schema,

@@ -8,7 +8,7 @@
 //! out of it, or that holds a device or pipe, is refused as a whole. Links are
 //! only followed from one selected member to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Chain, Cursor, Read};
 
 use super::compression::{self, Format};
@@ -227,26 +227,48 @@ impl Collected {
 
     /// Gives the links the content of what they mean.
     fn finish(mut self) -> Result<Unpacked> {
-        let mut resolved = Vec::new();
+        let (found, _) = resolve_links(&self.links, &self.unpacked.members);
+        let mut resolved = Vec::with_capacity(found.len());
         for (path, first) in &self.links {
-            // No chain of links is longer than their number, unless it is a ring.
-            let mut target = first;
-            for _ in 0..self.links.len() {
-                match self.links.get(target) {
-                    Some(next) => target = next,
-                    None => break,
-                }
-            }
-            let member = self.unpacked.members.get(target).ok_or_else(|| {
+            let member = found.get(path.as_str()).copied().flatten().ok_or_else(|| {
                 refused(format!(
                     "the link '{path}' means '{first}', which is not taken from it"
                 ))
             })?;
-            resolved.push((path.clone(), *member));
+            resolved.push((path.clone(), member));
         }
         self.unpacked.members.extend(resolved);
         Ok(self.unpacked)
     }
+}
+
+/// What each link means in the end: nothing for those that lead nowhere or in a
+/// ring. Beside it the number of steps: every link is followed once.
+fn resolve_links<'a>(
+    links: &'a BTreeMap<String, String>,
+    members: &BTreeMap<String, StoredMember>,
+) -> (HashMap<&'a str, Option<StoredMember>>, usize) {
+    let mut known: HashMap<&str, Option<StoredMember>> = HashMap::with_capacity(links.len());
+    let mut steps = 0;
+    for start in links.keys() {
+        let mut chain: Vec<&str> = Vec::new();
+        let mut at = start.as_str();
+        let end = loop {
+            if let Some(end) = known.get(at) {
+                break *end;
+            }
+            let Some((path, target)) = links.get_key_value(at) else {
+                break members.get(at).copied();
+            };
+            steps += 1;
+            // Until the end is known, a way back here leads in a ring.
+            known.insert(path, None);
+            chain.push(path);
+            at = target;
+        };
+        known.extend(chain.into_iter().map(|path| (path, end)));
+    }
+    (known, steps)
 }
 
 const AR_MAGIC: &[u8] = b"!<arch>\n";

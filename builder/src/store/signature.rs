@@ -11,6 +11,8 @@
 //!
 //! The crypto library checks the mathematics only; the rest is done here.
 
+pub mod fuzz;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgp::composed::{

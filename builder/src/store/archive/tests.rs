@@ -227,6 +227,35 @@ fn an_object_of_the_store_must_be_whole() {
     assert_eq!(error.class(), Class::Dependency);
 }
 
+#[test]
+fn a_hundred_thousand_chained_links_are_each_followed_once() {
+    const COUNT: usize = 100_000;
+    let end = StoredMember {
+        content: Stored {
+            sha256: Digest::from_bytes([1; 32]),
+            size: 1,
+        },
+        mode: 0o755,
+    };
+    let members = BTreeMap::from([("end".to_owned(), end)]);
+    let name = |number: usize| format!("l{number:06}");
+    // Each leads to the next; the worst order comes first in the map.
+    let mut links: BTreeMap<String, String> = (0..COUNT)
+        .map(|number| (name(number), name(number + 1)))
+        .collect();
+    links.insert(name(COUNT), "end".to_owned());
+    let (found, steps) = resolve_links(&links, &members);
+    assert_eq!(steps, COUNT + 1);
+    assert!(found.values().all(|member| *member == Some(end)));
+
+    // A ring that all lead to, and one that leads nowhere.
+    links.insert(name(COUNT), name(COUNT / 2));
+    links.insert("lost".to_owned(), "nothing".to_owned());
+    let (found, steps) = resolve_links(&links, &members);
+    assert_eq!(steps, COUNT + 2);
+    assert!(found.values().all(Option::is_none));
+}
+
 /// The entry point of the fuzz target: any bytes, without panics, within bounds.
 fn survive(bytes: &[u8], store: &Store) {
     let limits = Limits {

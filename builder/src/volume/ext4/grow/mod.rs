@@ -19,6 +19,7 @@ use super::geometry::{Geometry, put32};
 use crate::disk::Storage;
 use crate::error::{Error, Result};
 use crate::volume::Access;
+use crate::volume::refusal::storage_failed;
 
 /// A last group with fewer free blocks than this is not worth its metadata;
 /// `resize2fs` draws the line at the same number.
@@ -51,10 +52,18 @@ pub fn grow(storage: &dyn Storage) -> Result<Growth> {
         to: new.bytes(),
     };
     if new.blocks > old.blocks {
-        apply(storage, &mut raw, &old, &new)
-            .map_err(|error| Error::io("grow the ext4 file system", error))?;
+        apply(storage, &mut raw, &old, &new).map_err(failed)?;
     }
     Ok(growth)
+}
+
+/// What contradicts itself is damage; the rest is the machine's fault.
+fn failed(error: io::Error) -> Error {
+    let doing = "grow the ext4 file system";
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => storage_failed(doing, &error),
+        _ => Error::io(doing, error),
+    }
 }
 
 /// The geometry that fills `size` bytes.
@@ -102,10 +111,27 @@ fn read_descriptors(storage: &dyn Storage, geometry: &Geometry) -> io::Result<Ve
     let mut table = vec![0; geometry.groups() as usize * size];
     let start = (geometry.first_block + 1) * u64::from(geometry.block_size);
     storage.read_at(&mut table, start)?;
-    Ok(table
+    let descriptors: Vec<Descriptor> = table
         .chunks(size)
         .map(|raw| Descriptor::new(raw.to_vec()))
-        .collect())
+        .collect();
+    let behind = |start: u64, count: u64| {
+        start
+            .checked_add(count)
+            .is_none_or(|end| end > geometry.blocks)
+    };
+    for (group, descriptor) in descriptors.iter().enumerate() {
+        if behind(descriptor.block_bitmap(), 1)
+            || behind(descriptor.inode_table(), geometry.inode_table_blocks())
+            || descriptor.free_blocks() > geometry.blocks_per_group
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the descriptor of group {group} makes no sense"),
+            ));
+        }
+    }
+    Ok(descriptors)
 }
 
 /// Frees the blocks behind the old end in the group that it lay in; gives their
@@ -129,10 +155,6 @@ fn fill_last_group(
     }
     if !descriptor.blocks_uninitialised() {
         let place = descriptor.block_bitmap();
-        if place >= old.blocks {
-            let text = "a block bitmap lies behind the end of the file system";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
         let mut bitmap = vec![0; new.block_size as usize];
         storage.read_at(&mut bitmap, place * u64::from(new.block_size))?;
         for bit in before..after {
@@ -306,6 +328,27 @@ mod tests {
         assert_eq!(new.reserved_descriptor_blocks, 0);
         let error = plan(&old, 129 * 32768 * 4096 + 40_000_000).expect_err("no room");
         assert_eq!(error.class(), crate::Class::Unsupported);
+    }
+
+    #[test]
+    fn a_descriptor_that_leads_out_is_refused_before_anything_is_written() {
+        let packed = include_bytes!("../../../../../fuzz/fixtures/ext4-plain.zst");
+        let mut image = zstd::decode_all(&packed[..]).expect("zstd");
+        image.resize(10 << 20, 0);
+        // The inode table of group 0 (1 KiB blocks: descriptors are in block 2).
+        for (at, bytes) in [
+            (2048 + 8, [0xFF; 4]),
+            (2048, [0xFF; 4]),
+            (2048 + 12, [0xFF; 4]),
+        ] {
+            let mut broken = image.clone();
+            broken[at..at + 4].copy_from_slice(&bytes);
+            let storage = crate::disk::memory::Memory::new(broken.clone());
+            let error = grow(&storage).expect_err("refused");
+            assert_eq!(error.class(), crate::Class::Input);
+            assert!(storage.content() == broken, "nothing is written");
+        }
+        grow(&crate::disk::memory::Memory::new(image)).expect("the sound one grows");
     }
 
     #[test]
