@@ -298,7 +298,7 @@ fn clean(storage: &Arc<dyn Storage>, layout: &Layout, name: &str) -> Result<Vec<
 }
 
 /// An error with its causes on one line.
-fn flat(error: &Error) -> String {
+pub(super) fn flat(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(current) = cause {

@@ -4,6 +4,7 @@ use clap::Args;
 use nodekiln::base::StoreSources;
 use nodekiln::lock::model::{Lock as LockFile, LockedProfile};
 use nodekiln::lock::{self, Upgrade};
+use nodekiln::profile::Loaded;
 use nodekiln::{Error, Result, environment};
 
 use super::inputs::{self, ProfileArgument, StoreArguments};
@@ -31,6 +32,8 @@ impl Lock {
         let loaded = self.profile.load()?;
         if self.check {
             let locked = inputs::locked(&loaded)?;
+            let now = self.resolve(context, &loaded, Some(&locked), &Upgrade::Nothing)?;
+            unchanged(&loaded, &locked, &now)?;
             return context.printer.result(&locked, text);
         }
         let path = inputs::lock_path(&loaded);
@@ -40,21 +43,48 @@ impl Lock {
             None => Upgrade::Nothing,
             Some(names) => Upgrade::of_names(names)?,
         };
+        let locked = self.resolve(context, &loaded, previous.as_ref(), &upgrade)?;
+        LockFile::update(&loaded.folder, name, locked.clone())?;
+        context.printer.result(&locked, text)
+    }
+
+    fn resolve(
+        &self,
+        context: &Context,
+        loaded: &Loaded,
+        previous: Option<&LockedProfile>,
+        upgrade: &Upgrade,
+    ) -> Result<LockedProfile> {
         let (store, fetcher) = (self.store.open()?, self.store.fetcher()?);
         let epoch = environment::source_date_epoch()?;
         let progress = context.reporter.as_ref();
         let sources = StoreSources::new(&store, &fetcher, &loaded.folder, epoch, progress);
-        let locked = lock::resolve(
-            &loaded.profile,
-            &loaded.folder,
-            previous.as_ref(),
-            &upgrade,
-            &sources,
-        )
-        .map_err(offline_hint)?;
-        LockFile::update(&loaded.folder, name, locked.clone())?;
-        context.printer.result(&locked, text)
+        lock::resolve(&loaded.profile, &loaded.folder, previous, upgrade, &sources)
+            .map_err(offline_hint)
     }
+}
+
+/// Refuses a lock whose local files have another content now.
+fn unchanged(loaded: &Loaded, locked: &LockedProfile, now: &LockedProfile) -> Result<()> {
+    if locked == now {
+        return Ok(());
+    }
+    let mut changed = Vec::new();
+    if locked.base != now.base {
+        changed.push("base");
+    }
+    let components = locked.components.iter();
+    changed.extend(
+        components
+            .filter(|(name, component)| now.components.get(name) != Some(component))
+            .map(|(name, _)| name.name()),
+    );
+    Err(Error::input(format!(
+        "{} is out of date: a local file has another content now: {}",
+        inputs::lock_path(loaded).display(),
+        changed.join(", ")
+    ))
+    .hint(format!("run: nodekiln lock {}", loaded.file.display())))
 }
 
 fn offline_hint(error: Error) -> Error {

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use crate::error::{Context as _, Error, Result};
@@ -38,16 +40,16 @@ pub(super) struct Proxies {
     pub(super) options: Vec<String>,
 }
 
-/// What apt of this machine says of proxies; nothing where there is no apt.
+/// What apt of this machine says of proxies.
 ///
 /// # Errors
-/// [`crate::Class::Environment`] when the proxy of a single host has a password,
-/// which would stand on a command line.
+/// [`crate::Class::Environment`] when apt cannot say it, and when the proxy of a
+/// single host has a password, which would stand on a command line.
 pub(super) fn proxies() -> Result<Proxies> {
     let dump = Task::new("apt-config")
         .args(["dump", "Acquire"])
         .output()
-        .unwrap_or_default();
+        .map_err(|error| error.context("ask apt of this machine for its proxies"))?;
     read_proxies(&String::from_utf8_lossy(&dump))
 }
 
@@ -88,7 +90,7 @@ fn read_proxies(dump: &str) -> Result<Proxies> {
 /// [`crate::Class::Environment`] when the machine has no sources of Debian.
 pub(super) fn sources_for(suite: &str) -> Result<String> {
     let configuration = Path::new("/etc/apt");
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let release = read_if_there(Path::new("/etc/os-release"))?.unwrap_or_default();
     let own = codename(&release).ok_or_else(|| {
         Error::environment("find package sources: this machine does not say which release it runs")
             .hint("bootstrap on a Debian machine, or name an image with base.path or base.url")
@@ -108,8 +110,16 @@ pub(super) fn sources_for(suite: &str) -> Result<String> {
 /// The files that apt reads, in its order.
 fn read_configuration(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut paths = vec![folder.join("sources.list")];
-    if let Ok(parts) = std::fs::read_dir(folder.join("sources.list.d")) {
-        paths.extend(parts.flatten().map(|entry| entry.path()));
+    let parts = folder.join("sources.list.d");
+    let doing = || format!("list {}", parts.display());
+    match std::fs::read_dir(&parts) {
+        Ok(entries) => {
+            for entry in entries {
+                paths.push(entry.doing(doing)?.path());
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io(doing(), error)),
     }
     paths.sort();
     let mut texts = Vec::new();
@@ -120,18 +130,30 @@ fn read_configuration(folder: &Path) -> Result<Vec<(String, String)>> {
         if !matches!(suffix, Some("list" | "sources")) {
             continue;
         }
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.len() > LIMIT => {
-                return Err(Error::environment(format!("read {name}: it is too large")));
-            }
-            Ok(_) => {
-                let text = std::fs::read_to_string(&path).doing(|| format!("read {name}"))?;
-                texts.push((name, text));
-            }
-            Err(_) => {}
+        if let Some(text) = read_if_there(&path)? {
+            texts.push((name, text));
         }
     }
     Ok(texts)
+}
+
+/// The text of a file; `None` when there is none. One that cannot be read is not
+/// the same as one that is not there.
+fn read_if_there(path: &Path) -> Result<Option<String>> {
+    let doing = || format!("read {}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(doing(), error)),
+    };
+    let mut text = String::new();
+    file.take(LIMIT + 1)
+        .read_to_string(&mut text)
+        .doing(doing)?;
+    if text.len() as u64 > LIMIT {
+        return Err(Error::environment(format!("{}: it is too large", doing())));
+    }
+    Ok(Some(text))
 }
 
 /// `VERSION_CODENAME` of os-release(5).
@@ -270,6 +292,23 @@ fn derive(found: &[Source], own: &str, wanted: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_empty_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = || read_configuration(folder.path());
+        assert_eq!(read().expect("nothing is there"), []);
+        std::fs::write(folder.path().join("sources.list"), [0xFF, 0xFE]).expect("writes");
+        let error = read().expect_err("no text");
+        assert!(error.to_string().contains("sources.list"), "{error}");
+        std::fs::write(folder.path().join("sources.list"), "").expect("writes");
+        assert_eq!(read().expect("an empty one").len(), 1);
+        // What is no folder cannot be listed.
+        std::fs::write(folder.path().join("sources.list.d"), "").expect("writes");
+        let error = read().expect_err("no folder");
+        assert!(error.to_string().contains("sources.list.d"), "{error}");
+        assert!(read_if_there(folder.path()).is_err(), "a folder is no file");
+    }
 
     const STANZAS: &str = "\
 Types: deb deb-src

@@ -21,11 +21,6 @@ impl Uuid {
         Self(bytes)
     }
 
-    /// The UUID with these bytes in the order of the text form.
-    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
     /// The bytes as a GUID on disk: the first three fields little-endian (UEFI
     /// specification 2.10, appendix A).
     pub(super) fn guid_bytes(self) -> [u8; 16] {
@@ -82,7 +77,7 @@ mod tests {
 
     #[test]
     fn stores_guids_in_mixed_order() {
-        let uuid = Uuid::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let uuid = Uuid([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         assert_eq!(
             uuid.guid_bytes(),
             [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15]

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use super::files::{ESP_LABEL, ROOT_LABEL};
 use super::identity::{Uuid, fat_serial};
-use super::partition_table::{self, BIOS_BOOT, ESP, LINUX, Partition, SECTOR};
 use crate::disk::Storage;
-use crate::error::{Context as _, Error, Result};
+use crate::disk::gpt::{self, Guid, NewPartition};
+use crate::error::{Error, Result};
 use crate::store::Digest;
 use crate::task::Task;
 
+/// Size of a sector in bytes.
+const SECTOR: u64 = 512;
 /// Partition 14, BIOS boot: sectors 2,048 to 10,239, 4 MiB. It stays empty: the
 /// base boots by UEFI only.
 const BIOS_BOOT_SECTORS: (u64, u64) = (2_048, 10_239);
@@ -59,7 +61,7 @@ impl Layout {
 
     /// Bytes of the disk that the root file system takes.
     pub(super) fn root_range(&self) -> std::ops::Range<u64> {
-        let end = partition_table::last_usable(self.size) + 1;
+        let end = gpt::last_usable(self.size) + 1;
         let length = (end - ROOT_FIRST) * SECTOR / BLOCK * BLOCK;
         ROOT_FIRST * SECTOR..ROOT_FIRST * SECTOR + length
     }
@@ -74,21 +76,28 @@ impl Layout {
     /// # Errors
     /// What the storage gives.
     pub(super) fn partition(&self, disk: &dyn Storage) -> Result<()> {
-        let partition = |number, kind, (first, last), purpose| Partition {
+        let guid = |purpose| Guid::from_disk(Uuid::derive(&self.seed, purpose).guid_bytes());
+        let partition = |number, type_guid, (first_lba, last_lba), purpose| NewPartition {
             number,
-            kind,
-            guid: Uuid::derive(&self.seed, purpose),
-            first,
-            last,
+            type_guid,
+            unique_guid: guid(purpose),
+            first_lba,
+            last_lba,
         };
-        let root = (ROOT_FIRST, partition_table::last_usable(self.size));
+        let root = (ROOT_FIRST, gpt::last_usable(self.size));
         let partitions = [
-            partition(1, LINUX, root, "root partition"),
-            partition(14, BIOS_BOOT, BIOS_BOOT_SECTORS, "BIOS boot partition"),
-            partition(15, ESP, ESP_SECTORS, "EFI system partition"),
+            partition(1, Guid::LINUX_FILESYSTEM, root, "root partition"),
+            partition(
+                14,
+                Guid::BIOS_BOOT,
+                BIOS_BOOT_SECTORS,
+                "BIOS boot partition",
+            ),
+            partition(15, Guid::ESP, ESP_SECTORS, "EFI system partition"),
         ];
-        partition_table::write(disk, Uuid::derive(&self.seed, "disk"), &partitions)
-            .doing(|| "write the partition table of the base image".to_owned())
+        gpt::create(disk, guid("disk"), &partitions)
+            .map(drop)
+            .map_err(|error| error.context("write the partition table of the base image"))
     }
 
     /// Makes both file systems in the image file. The features are those of

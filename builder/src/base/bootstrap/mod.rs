@@ -14,7 +14,6 @@ mod files;
 mod identity;
 mod image;
 mod packages;
-mod partition_table;
 mod root;
 
 pub(crate) use image::is_size;

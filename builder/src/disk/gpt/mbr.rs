@@ -113,6 +113,19 @@ pub(super) fn resize(storage: &dyn Storage, sectors: u64) -> std::io::Result<()>
     storage.write_at(&sector[ENTRIES..], ENTRIES as u64)
 }
 
+/// Writes a protective MBR over the whole disk, so that old programs leave it
+/// alone, to where none is.
+pub(super) fn create(storage: &dyn Storage) -> std::io::Result<()> {
+    let mut sector = [0; MBR];
+    let entry = &mut sector[entry_offset(0)..entry_offset(1)];
+    entry[1..4].copy_from_slice(&cylinder_head_sector(1));
+    entry[4] = PROTECTIVE;
+    entry[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    sector[510..].copy_from_slice(&[0x55, 0xAA]);
+    storage.write_at(&sector, 0)
+    // Its end is that of the table, which is written next.
+}
+
 /// A sector number as cylinder, head and sector, with the 255 heads and 63
 /// sectors that firmware has assumed since large disks exist; all ones where
 /// that cannot tell it (UEFI 2.10, 5.2.3).

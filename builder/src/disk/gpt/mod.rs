@@ -5,6 +5,7 @@
 //! names and bytes that this code does not know; the boot code in front of the
 //! protective MBR is never touched. The format is that of UEFI 2.10, chapter 5.
 
+mod create;
 mod guid;
 mod mbr;
 mod table;
@@ -13,6 +14,7 @@ mod write;
 use std::fmt;
 use std::ops::Range;
 
+pub use create::{NewPartition, create, last_usable};
 pub use guid::Guid;
 pub use write::grow;
 

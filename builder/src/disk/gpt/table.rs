@@ -14,6 +14,8 @@ const HEADER_MIN: u64 = 92;
 /// of two.
 const ENTRY_MIN: u64 = 128;
 const ENTRY_MAX: u64 = 4096;
+/// Entries of a new table.
+pub(super) const USUAL_ENTRIES: u64 = 128;
 /// Largest table that is read, in bytes. The usual one has 16 KiB.
 const ENTRIES_MAX: u64 = 1 << 20;
 
@@ -67,6 +69,24 @@ impl fmt::Debug for Header {
 }
 
 impl Header {
+    /// A header of revision 1.0 for the usual 128 entries of 128 bytes behind it, on
+    /// sectors of 512 bytes.
+    pub(super) fn new(disk_guid: Guid, last_usable: u64) -> Self {
+        let mut header = Self {
+            sector: vec![0; 512],
+        };
+        header.sector[..8].copy_from_slice(SIGNATURE);
+        header.put_u32(8, 0x0001_0000);
+        header.put_u32(12, HEADER_MIN as u32);
+        header.put_u64(40, 2 + USUAL_ENTRIES * ENTRY_MIN / 512);
+        header.put_u64(48, last_usable);
+        header.sector[56..72].copy_from_slice(&disk_guid.to_disk());
+        header.put_u64(72, 2);
+        header.put_u32(80, USUAL_ENTRIES as u32);
+        header.put_u32(84, ENTRY_MIN as u32);
+        header
+    }
+
     fn u32(&self, at: usize) -> u32 {
         u32::from_le_bytes(self.sector[at..at + 4].try_into().expect("four bytes"))
     }
