@@ -6,6 +6,7 @@
 //! build that fails, is stopped or is killed leaves no folder that looks
 //! finished; the next build of the profile removes what it left.
 
+mod kubelet_version;
 pub mod layout;
 mod log;
 mod place;
@@ -143,7 +144,15 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         os.pretty_name,
         plan::text::size_text(base.virtual_size)
     ));
+    let wish = &profile.spec.kubernetes.version;
+    let kubelet_version = kubelet_version::find(request.store, locked, wish)?;
+    if let Some(found) = kubelet_version.as_ref().filter(|found| !is_of(found, wish)) {
+        progress.warn(&format!(
+            "the kubelet is of version {found}, the profile wishes {wish}"
+        ));
+    }
     let inputs = plan::Inputs {
+        kubelet_version,
         profile,
         locked,
         os: &os,
@@ -164,6 +173,14 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         layout,
         verification: Some(verification),
     })
+}
+
+/// Whether a program of version `found` is what is meant by `wish`: a distributor
+/// may add to it (`1.34.4-eks-1a2b3c4`).
+fn is_of(found: &str, wish: &str) -> bool {
+    found
+        .strip_prefix(wish)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+']))
 }
 
 /// The wished size of the disk, if it is not the base's.
@@ -369,7 +386,7 @@ fn check(
             // A kernel may write what is not known here: it is not a failure, but
             // nobody may take it for a check that passed.
             Err(error) if error.class() == crate::Class::Unsupported => {
-                progress.note(&format!(
+                progress.warn(&format!(
                     "{} could not run: {}",
                     doing(),
                     verify::flat(&error)

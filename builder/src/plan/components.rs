@@ -72,11 +72,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, inputs: &Inputs<'_>) -> Result<()> {
     if is_present(inputs, ComponentName::Kubelet) {
         plan_kubelet(draft)?;
     }
-    if is_baked(inputs, ComponentName::Kubelet) {
+    if is_baked(inputs, ComponentName::Kubelet)
+        && let Some(version) = &inputs.kubelet_version
+    {
         // What `kubelet --version` prints: first boot then need not start the
         // largest program of the node to ask. containerd's line names a build
         // that nothing here knows, so first boot asks it itself.
-        let version = &inputs.profile.spec.kubernetes.version;
         let text = format!("Kubernetes v{version}\n");
         draft.put_text(
             &fixed(KUBELET_VERSION_PATH),

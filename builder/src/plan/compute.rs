@@ -29,6 +29,8 @@ pub struct Inputs<'a> {
     pub overlays: &'a [Overlay],
     /// The first-boot program.
     pub firstboot: Content,
+    /// Version of the kubelet that is baked, without `v`, if it is known.
+    pub kubelet_version: Option<String>,
     /// Time stamp of everything that is written, in seconds since 1970.
     pub epoch: i64,
     /// Size of the disk in bytes, if it has to be larger than the base.

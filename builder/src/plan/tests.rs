@@ -198,6 +198,7 @@ pub(crate) fn planned(
         file_system: FileSystem::Ext4,
     };
     let inputs = Inputs {
+        kubelet_version: Some("1.34.4".to_owned()),
         profile,
         locked: &locked(),
         os: &os,
@@ -565,6 +566,7 @@ fn a_separate_boot_volume_gets_what_lies_below_boot() {
         file_system: FileSystem::Ext4,
     };
     let inputs = Inputs {
+        kubelet_version: Some("1.34.4".to_owned()),
         profile: &full_profile(),
         locked: &locked(),
         os: &os,
