@@ -5,7 +5,6 @@
 use libfuzzer_sys::fuzz_target;
 use nodekiln::store::signature;
 
-fuzz_target!(|bytes: &[u8]| signature::fuzz::verify_all(
-    include_bytes!("../fixtures/keyring.gpg"),
-    bytes
-));
+fuzz_target!(|bytes: &[u8]| {
+    signature::fuzz::verify_all(include_bytes!("../fixtures/keyring.gpg"), bytes);
+});
