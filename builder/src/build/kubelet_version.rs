@@ -40,7 +40,7 @@ pub fn find(store: &Store, locked: &LockedProfile, wish: &str) -> Result<Option<
     let program = component
         .members
         .values()
-        .find(|member| member.destination.ends_with("/kubelet"));
+        .find(|member| member.destination.file_name() == Some(b"kubelet"));
     let Some(program) = program.filter(|program| store.contains(&program.sha256)) else {
         return Ok(None);
     };
