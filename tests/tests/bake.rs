@@ -321,6 +321,7 @@ fn bake_into(base: &Path, folder: &Path, profile: &Profile) -> Result<(Plan, Pat
     .concat();
     let inputs = Inputs {
         profile,
+        kubelet_version: Some("1.34.4".to_owned()),
         locked: &locked(),
         os: &os,
         partitions,
