@@ -33,8 +33,7 @@ impl Server {
             for (index, stream) in listener.incoming().enumerate() {
                 let Ok(stream) = stream else { return };
                 let answer = &answers[index.min(answers.len() - 1)];
-                let request = serve(stream, answer);
-                seen.lock().expect("unpoisoned").push(request);
+                serve(stream, answer, &seen);
             }
         });
         Self { url, requests }
@@ -45,7 +44,8 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, answer: &[u8]) -> Request {
+/// Notes the request before it answers: who has the answer may look at once.
+fn serve(stream: TcpStream, answer: &[u8], seen: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream);
     let mut request = Vec::new();
     loop {
@@ -55,9 +55,9 @@ fn serve(stream: TcpStream, answer: &[u8]) -> Request {
         }
         request.push(line.trim_end().to_lowercase());
     }
+    seen.lock().expect("unpoisoned").push(request);
     // A client that hung up early is part of some tests.
     reader.get_mut().write_all(answer).ok();
-    request
 }
 
 fn answer(status: &str, headers: &str, length: usize, body: &[u8]) -> Vec<u8> {
