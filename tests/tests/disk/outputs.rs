@@ -38,6 +38,7 @@ fn writes_qcow2_that_qemu_finds_sound_and_equal() {
                     compression,
                     cluster_size,
                     threads: None,
+                    linear: false,
                 };
                 let image = folder.path("out.qcow2");
                 write_qcow2(&disk, &image, &options);
