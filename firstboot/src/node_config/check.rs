@@ -10,7 +10,7 @@ use super::model::{
 use super::node_name::{
     LONGEST_NODE_NAME, NODE_NAME_TEMPLATES, TemplatePart, node_name_problem, template_parts,
 };
-use super::{Problem, read_certificates, suggest};
+use super::{Problem, read_certificates, suggest, toml};
 
 /// Fills the paths that were left out.
 #[must_use]
@@ -37,11 +37,20 @@ pub fn check(config: &NodeConfig) -> Vec<Problem> {
     let spec = &config.spec;
     cluster(&spec.cluster, spec.hybrid.is_some(), &mut problems);
     flags(&spec.kubelet.flags, spec.hybrid.is_some(), &mut problems);
+    if let Err(error) = toml::parse(&spec.containerd.config) {
+        problems.push(not_toml("spec.containerd.config", &error));
+    }
     match &spec.hybrid {
         Some(found) => hybrid(found, &mut problems),
         None => instance(&spec.instance, &mut problems),
     }
     problems
+}
+
+/// A text that is no TOML; line and column are those within the text.
+pub(super) fn not_toml(field: &str, error: &toml::TomlError) -> Problem {
+    Problem::new(field, format!("`{field}` is no TOML: {error}"))
+        .with_hint("write it as containerd's own config.toml")
 }
 
 fn missing(field: &str) -> Problem {
@@ -387,6 +396,28 @@ fn instance(instance: &Instance, problems: &mut Vec<Problem>) {
     for (index, mount) in storage.disabled_mounts.iter().enumerate() {
         let field = format!("spec.instance.localStorage.disabledMounts[{index}]");
         one_of(field, mount, &["Containerd", "PodLogs", "SOCI"]);
+    }
+    if !storage.mount_path.is_empty() && !is_plain_path(storage.mount_path.trim_end_matches('/')) {
+        let field = "spec.instance.localStorage.mountPath";
+        problems.push(
+            Problem::new(field, format!("`{field}` is no plain absolute path"))
+                .with_hint("begin with `/`; letters, digits and `._-+@:,=` only, and no `..`"),
+        );
+    }
+    for (name, values) in [
+        ("nameservers", &instance.network.nameservers),
+        ("domains", &instance.network.domains),
+    ] {
+        for (index, value) in values.iter().enumerate() {
+            let is_word = |c: char| !c.is_whitespace() && !c.is_control();
+            if value.is_empty() || !value.chars().all(is_word) {
+                let field = format!("spec.instance.network.{name}[{index}]");
+                problems.push(
+                    Problem::new(&*field, format!("`{field}` is not one word"))
+                        .with_hint("give each as an entry of the list"),
+                );
+            }
+        }
     }
     for (service, variables) in &instance.environment {
         let field = "spec.instance.environment";

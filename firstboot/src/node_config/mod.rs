@@ -16,6 +16,7 @@ mod read;
 mod scalar;
 mod schema;
 mod suggest;
+pub mod toml;
 mod yaml;
 
 use std::collections::BTreeMap;

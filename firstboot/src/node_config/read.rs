@@ -3,17 +3,20 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::check::not_toml;
 use super::merge::merge;
 use super::model::{API_VERSION, KIND};
 use super::schema::{NODE_CONFIG, SECRET, Shape};
 use super::yaml::{self, Node, Value, problem_at};
-use super::{Parsed, Part, Position, Positions, Problem, scalar, suggest};
+use super::{Parsed, Part, Position, Positions, Problem, scalar, suggest, toml};
 
 /// Most problems that are told; nobody mends more at once.
 const MAXIMUM_PROBLEMS: usize = 100;
 /// Longest path whose place is kept, in bytes; names that a user makes up could
 /// be of any length.
 const MAXIMUM_PATH: usize = 256;
+/// The one text whose documents are merged by what is in it.
+const CONTAINERD: &str = "spec.containerd.config";
 
 /// Reads and merges all documents of all parts.
 pub(super) fn parse(parts: &[Part]) -> Result<Parsed, Vec<Problem>> {
@@ -34,12 +37,10 @@ pub(super) fn parse(parts: &[Part]) -> Result<Parsed, Vec<Problem>> {
         contained += documents.len();
         for document in &documents {
             let value = reader.document(document);
+            reader.note_text(&value);
             match &mut merged {
                 None => merged = Some(value),
-                Some(earlier) => {
-                    reader.texts_that_would_be_lost(earlier, &value);
-                    merge(earlier, value, NODE_CONFIG);
-                }
+                Some(earlier) => merge(earlier, value, NODE_CONFIG),
             }
         }
     }
@@ -52,10 +53,10 @@ pub(super) fn parse(parts: &[Part]) -> Result<Parsed, Vec<Problem>> {
             "",
         );
     }
-    let Some(merged) = merged else {
+    let Some(mut merged) = merged else {
         return Err(reader.problems);
     };
-    reader.refuse_lost_texts(&merged);
+    reader.merge_texts(&mut merged);
     if reader.untold > 0 {
         let message = format!("{} more problems are not shown", reader.untold);
         reader.problems.push(Problem::new("", message));
@@ -82,7 +83,8 @@ struct Reader {
     positions: Positions,
     problems: Vec<Problem>,
     untold: usize,
-    lost: Vec<(&'static str, Position)>,
+    /// The containerd configurations of all documents.
+    texts: Vec<(String, Position)>,
 }
 
 impl Reader {
@@ -292,34 +294,36 @@ impl Reader {
         }
     }
 
-    /// Remembers where a second containerd configuration replaces the first.
-    fn texts_that_would_be_lost(&mut self, earlier: &Json, later: &Json) {
-        const PATH: &str = "spec.containerd.config";
-        let text = |value: &Json| {
-            value
-                .pointer("/spec/containerd/config")
-                .and_then(Json::as_str)
-                .unwrap_or("")
-                .to_owned()
-        };
-        let (earlier, later) = (text(earlier), text(later));
-        if !earlier.is_empty() && !later.is_empty() && earlier != later {
-            let position = self.positions.get(PATH).cloned().unwrap_or_default();
-            self.lost.push((PATH, position));
+    /// Remembers each containerd configuration and where it stands.
+    fn note_text(&mut self, document: &Json) {
+        let text = document
+            .pointer("/spec/containerd/config")
+            .and_then(Json::as_str)
+            .unwrap_or("");
+        if !text.is_empty() {
+            let position = self.positions.get(CONTAINERD).cloned().unwrap_or_default();
+            self.texts.push((text.to_owned(), position));
         }
     }
 
     /// For hybrid nodes a later containerd configuration replaces an earlier one; for
-    /// EC2 nodes nodeadm merges the two, so that replacing would lose settings.
-    fn refuse_lost_texts(&mut self, merged: &Json) {
-        if merged.pointer("/spec/hybrid").is_some() {
+    /// EC2 nodes nodeadm merges them, table by table.
+    fn merge_texts(&mut self, merged: &mut Json) {
+        let texts = std::mem::take(&mut self.texts);
+        if texts.len() < 2 || merged.pointer("/spec/hybrid").is_some() {
             return;
         }
-        for (path, position) in std::mem::take(&mut self.lost) {
-            let message = format!("`{path}` is given in two documents and cannot be merged");
-            let hint = "put both settings into one text";
-            self.problems
-                .push(Problem::new(path, message).with_hint(hint).at(&position));
+        let mut whole = toml::Table::new();
+        for (text, position) in texts {
+            match toml::parse(&text) {
+                Ok(table) => toml::merge(&mut whole, table),
+                Err(error) => self
+                    .problems
+                    .push(not_toml(CONTAINERD, &error).at(&position)),
+            }
+        }
+        if let Some(text) = merged.pointer_mut("/spec/containerd/config") {
+            *text = Json::String(toml::write(&whole));
         }
     }
 }

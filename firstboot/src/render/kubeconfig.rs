@@ -12,7 +12,7 @@ pub(super) const BOOTSTRAP: &str = "/var/lib/kubelet/bootstrap-kubeconfig";
 
 pub(super) fn file(node: &Node<'_>) -> File {
     let content = format!(
-        r#"---
+        r"---
 apiVersion: v1
 kind: Config
 clusters:
@@ -31,7 +31,7 @@ users:
     user:
       exec:
         apiVersion: client.authentication.k8s.io/v1beta1
-{program}"#,
+{program}",
         ca = certificate_authority::PATH,
         server = yaml_url(&node.config.spec.cluster.api_server_endpoint),
         program = program(node),

@@ -2,7 +2,7 @@
 
 use super::node::{Flavour, Node, gate};
 use super::{Error, Facts, soci};
-use crate::node_config::model::NodeConfig;
+use crate::node_config::model::{Instance, NodeConfig};
 
 /// What a person should know about the node that these files make, one sentence
 /// each.
@@ -23,7 +23,7 @@ pub fn warnings(config: &NodeConfig, facts: &Facts) -> Result<Vec<String>, Error
 fn without_effect(config: &NodeConfig) -> Vec<String> {
     let spec = &config.spec;
     [
-        (spec.instance != Default::default(), "spec.instance"),
+        (spec.instance != Instance::default(), "spec.instance"),
         (
             !spec.kubelet.max_pods_expression.is_empty(),
             "spec.kubelet.maxPodsExpression",

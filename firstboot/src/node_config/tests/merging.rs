@@ -126,22 +126,51 @@ fn presence_of_hybrid_is_kept() {
 }
 
 #[test]
-fn a_second_containerd_configuration_replaces_only_for_hybrid_nodes() {
+fn a_second_containerd_configuration_replaces_the_first_on_hybrid_nodes() {
     let spec = merged(&[
-        "  containerd: {config: a}\n  hybrid: {}",
-        "  containerd: {config: b}",
+        "  containerd: {config: 'a = 1'}\n  hybrid: {}",
+        "  containerd: {config: 'b = 2'}",
     ]);
-    assert_eq!(spec.containerd.config, "b");
-    let text = [
-        with_spec("  containerd: {config: a}"),
-        with_spec("  containerd: {config: b}"),
-    ];
+    assert_eq!(spec.containerd.config, "b = 2");
+    let spec = merged(&[
+        "  containerd: {config: 'a = 1'}",
+        "  containerd: {config: 'b = 2'}\n  hybrid: {}",
+        "  containerd: {config: ''}",
+    ]);
+    assert_eq!(spec.containerd.config, "b = 2");
+}
+
+#[test]
+fn containerd_configurations_are_merged_on_ec2_nodes() {
+    let spec = merged(&[
+        "  containerd: {config: \"[a.b]\\nx = 1\\nz = [1, 2]\\n\"}",
+        "  containerd: {config: \"version = 2\\n[a.b]\\nx = 2\\nz = []\\n\"}",
+        "  cluster: {name: a}",
+        "  containerd: {config: \"[a]\\n[c]\\n\"}",
+    ]);
     assert_eq!(
-        lines(&parse(&text.join("---\n")).unwrap_err()),
-        [
-            "9:24 spec.containerd.config: `spec.containerd.config` is given in two documents and cannot be merged"
-        ]
+        spec.containerd.config,
+        "version = 2\n\n[a]\n[a.b]\nx = 2\nz = []\n\n[c]\n"
     );
+    // One alone stays as it was written.
+    let spec = merged(&["  containerd: {config: \"a  =  1 # why\"}", "  hybrid: ~"]);
+    assert_eq!(spec.containerd.config, "a  =  1 # why");
+}
+
+#[test]
+fn a_containerd_configuration_that_cannot_be_merged_is_named() {
+    let text = [
+        with_spec("  containerd: {config: 'a = 1'}"),
+        with_spec("  containerd: {config: 'password = hunter2'}"),
+    ];
+    let problems = parse(&text.join("---\n")).unwrap_err();
+    let lines = lines(&problems);
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[0].starts_with("9:24 spec.containerd.config: `spec.containerd.config` is no TOML: "),
+        "{lines:?}"
+    );
+    assert!(!lines[0].contains("hunter2"), "{lines:?}");
 }
 
 #[test]

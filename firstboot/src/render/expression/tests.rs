@@ -127,6 +127,13 @@ fn depth_and_length_are_bounded() {
     assert_eq!(of(&"1".repeat(LONGEST + 1)), Err(ExpressionError::TooLong));
 }
 
+#[test]
+fn corpus() {
+    crate::node_config::tests::corpus::replay("max_pods", 300, |input| {
+        let _ = of(&String::from_utf8_lossy(input));
+    });
+}
+
 /// An expression, and what 128 bits make of it.
 fn sums() -> impl Strategy<Value = (String, Option<i128>)> {
     let leaf = (-1000i64..1000).prop_map(|number| {
