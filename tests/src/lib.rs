@@ -1,8 +1,13 @@
 //! Shared pieces of the integration tests: the images that they build, the
 //! command as a user starts it, and the independent programs that check both.
 
+pub mod cloud;
 pub mod command;
 pub mod debian_base;
+pub mod first_boot;
+pub mod joining;
+pub mod judges;
+pub mod namespace;
 pub mod plain;
 pub mod program;
 pub mod sequences;

@@ -1,0 +1,3 @@
+module nodekiln.dev/components/kubelet-config
+
+go 1.24.0
