@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_firstboot::datasource::{self, LinuxMachine};
 use nodekiln_firstboot::node_config::{self, Parsed, Problem};
+use nodekiln_firstboot::phases::reset::{self, Wish};
 use nodekiln_firstboot::phases::{self, Error};
 use nodekiln_firstboot::render::{self, Facts};
 use nodekiln_firstboot::system::{Files as _, Folder, Linux, NewFile, Variables, is_current};
@@ -21,6 +22,7 @@ Commands:
   check    say all that is wrong with a NodeConfig; needs no root and no network
   render   write a node's files below a folder and touch nothing else
   status   say where the work stands
+  reset    take the node out again: stop it and remove what was written
 
 Options of run:
   --config FILE        take this NodeConfig and look no further
@@ -38,6 +40,10 @@ Options of render:
 Options of status:
   --json               the whole journal as JSON
   --root DIR           of the machine whose root this is
+
+Options of reset:
+  --dry-run            print what would be done, and do nothing
+  --keep-identity      leave the kubelet's keys and the registration with SSM
 
   -h, --help           this text
   -V, --version        the version
@@ -93,6 +99,8 @@ struct Options {
     facts: Option<PathBuf>,
     print_facts: bool,
     json: bool,
+    dry_run: bool,
+    keep_identity: bool,
 }
 
 impl Options {
@@ -112,6 +120,8 @@ impl Options {
             let flag = match name.as_str() {
                 "--json" => Some(&mut options.json),
                 "--print-facts" => Some(&mut options.print_facts),
+                "--dry-run" => Some(&mut options.dry_run),
+                "--keep-identity" => Some(&mut options.keep_identity),
                 _ => None,
             };
             if let Some(flag) = flag {
@@ -169,7 +179,7 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
     match command.as_ref() {
         "--help" | "-h" | "help" => print(HELP),
         "--version" | "-V" => print(&format!("firstboot {}\n", env!("CARGO_PKG_VERSION"))),
-        "run" | "check" | "render" | "status" if wants_help => print(HELP),
+        "run" | "check" | "render" | "status" | "reset" if wants_help => print(HELP),
         "run" => run_all(&Options::parse("run", rest, &["--config"])?),
         "check" => check(&Options::parse("check", rest, &["--config", "--json"])?),
         "render" => {
@@ -177,6 +187,10 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
             render_files(&Options::parse("render", rest, &allowed)?)
         }
         "status" => status(&Options::parse("status", rest, &["--json", "--root"])?),
+        "reset" => {
+            let allowed = ["--dry-run", "--keep-identity"];
+            reset(&Options::parse("reset", rest, &allowed)?)
+        }
         other => Err(Failure::usage(format!("there is no command {other:?}"))),
     }
 }
@@ -361,6 +375,28 @@ fn read_facts(options: &Options) -> Result<Facts, Failure> {
         .map_err(|error| refuse(error.to_string()))?
         .ok_or_else(|| refuse("does not exist".into()))?;
     serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))
+}
+
+/// Takes the node out, telling each act before it is done.
+fn reset(options: &Options) -> Result<u8, Failure> {
+    let system = Linux::new();
+    let wish = Wish {
+        keep_identity: options.keep_identity,
+    };
+    let _lock = if options.dry_run { None } else { Some(lock()?) };
+    let acts = reset::plan(&system, wish)?;
+    let remarks = reset::remarks(&system, wish)?;
+    for act in &acts {
+        print(&format!("{act}\n"))?;
+        if !options.dry_run {
+            reset::carry_out(&system, act)?;
+        }
+    }
+    for remark in remarks {
+        // For people; the acts are the result.
+        let _ = writeln!(io::stderr(), "note: {remark}");
+    }
+    Ok(0)
 }
 
 fn status(options: &Options) -> Result<u8, Failure> {

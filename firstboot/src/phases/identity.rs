@@ -39,6 +39,7 @@ pub(super) fn forget_unknown(journal: &mut Journal, system: &dyn System) -> Resu
 fn forget(journal: &mut Journal, system: &dyn System, message: &str) -> Result<(), Error> {
     system.log(Level::Warning, message, &std::collections::BTreeMap::new());
     system.remove(KUBELET_ENVIRONMENT)?;
+    system.remove(super::instance::REMEMBERED)?;
     set_registration_aside(system)?;
     for name in system.names(KUBELET_PKI)? {
         system.remove(&format!("{KUBELET_PKI}/{name}"))?;

@@ -9,12 +9,14 @@ mod credentials;
 mod error;
 mod files;
 mod identity;
+mod instance;
 mod journal;
 mod kernel;
 mod name_resolution;
 mod pause_image;
 mod prepare;
 mod registration;
+pub mod reset;
 mod services;
 mod status;
 mod steps;
@@ -211,8 +213,7 @@ fn work(
         Ok(())
     })?;
 
-    let mut config = config;
-    let facts = prepare::prepare(&mut work, &mut config, variables)?;
+    let facts = prepare::prepare(&mut work, &config, variables)?;
     let files = render::render(&config, &facts)?;
     for text in render::warnings(&config, &facts)? {
         work.warn(&text);

@@ -1,22 +1,24 @@
-//! What has to be known before files can be made: the machine, its credentials,
-//! and of the cluster what the NodeConfig does not say.
+//! What has to be known before files can be made: the machine and its credentials.
 
 use super::work::Work;
-use super::{Error, Phase, credentials, registration};
+use super::{Error, Phase, credentials, instance, registration};
 use crate::credentials::{Provider, provider};
 use crate::node_config::NodeConfig;
 use crate::render::Facts;
 use crate::system::{Variables, gather};
 
-/// Finds it out, and completes the NodeConfig with it.
+/// Finds it out.
 pub(super) fn prepare(
     work: &mut Work<'_>,
-    config: &mut NodeConfig,
+    config: &NodeConfig,
     variables: &Variables,
 ) -> Result<Facts, Error> {
     let provider = provider(config)?;
     let mut facts = work.phase(Phase::Credentials, "", |work| {
-        let facts = gather(work.system, variables)?;
+        let mut facts = gather(work.system, variables)?;
+        if matches!(provider, Provider::Ec2) {
+            facts.instance = Some(instance::establish(work, config, variables)?);
+        }
         credentials::inspect(work, &provider)?;
         credentials::look_for_programs(work, &provider, &facts);
         Ok(facts)

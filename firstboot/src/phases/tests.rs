@@ -582,7 +582,9 @@ proptest::proptest! {
     }
 }
 
+mod instance;
 mod pause_image;
 mod registration;
+mod reset;
 mod retries;
 mod unreadable;

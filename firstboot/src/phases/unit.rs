@@ -110,6 +110,16 @@ pub(super) fn retire(programs: &dyn Programs, unit: &str) -> Result<(), Error> {
         })
 }
 
+/// As [`retire`], where the unit is installed and not at rest already.
+pub(super) fn retire_if_known(programs: &dyn Programs, unit: &str) -> Result<(), Error> {
+    let known = show(programs, unit)?;
+    let is_at_rest = known.active == "inactive" && known.file != "enabled";
+    if known.load == "not-found" || is_at_rest {
+        return Ok(());
+    }
+    retire(programs, unit)
+}
+
 /// Makes sure that a unit is enabled and active; with `anew` it is started again
 /// if it has been running on old files since before (`ran_before`).
 pub(super) fn ensure_active(

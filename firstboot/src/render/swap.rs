@@ -18,7 +18,7 @@ pub fn active_swap(text: &str) -> Vec<SwapArea> {
             let mut fields = line.split_whitespace();
             let (path, kind) = (fields.next()?, fields.next()?);
             Some(SwapArea {
-                path: unescape(path),
+                path: unescape_octal(path),
                 is_file: kind == "file",
             })
         })
@@ -26,7 +26,7 @@ pub fn active_swap(text: &str) -> Vec<SwapArea> {
 }
 
 /// The kernel writes blanks and backslashes of a path as three octal digits.
-fn unescape(path: &str) -> String {
+pub fn unescape_octal(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -85,7 +85,7 @@ mod tests {
         );
         assert_eq!(active_swap("Filename Type Size Used Priority\n"), []);
         assert_eq!(active_swap(""), []);
-        assert_eq!(unescape("/a\\04"), "/a\\04");
+        assert_eq!(unescape_octal("/a\\04"), "/a\\04");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{Error, Files, NewFile, Space, Status};
+use super::{Error, Files, NewFile, Space, Status, tree};
 
 /// Longest chain of links that is followed, as in the kernel.
 const LINKS: usize = 40;
@@ -224,6 +224,12 @@ impl Files for Folder {
         self.locate(path)
             .and_then(|path| remove_if_there(&path))
             .map_err(failed("removing", path))
+    }
+
+    fn empty(&self, folder: &str) -> Result<(), Error> {
+        self.locate(folder)
+            .and_then(|folder| tree::empty(&folder))
+            .map_err(failed("emptying", folder))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Error> {

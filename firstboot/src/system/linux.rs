@@ -83,6 +83,11 @@ impl Files for Linux {
         self.files.remove(path)
     }
 
+    fn empty(&self, folder: &str) -> Result<(), Error> {
+        self.manager.alive();
+        self.files.empty(folder)
+    }
+
     fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         self.files.rename(from, to)
     }

@@ -7,11 +7,13 @@ mod folder;
 mod hardware;
 mod journal_line;
 mod linux;
+mod mounts;
 mod network;
 mod notify;
 mod process;
 mod task;
 mod timestamp;
+mod tree;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ pub use facts::{Missing, gather};
 pub use folder::Folder;
 pub use journal_line::Level;
 pub use linux::Linux;
+pub use mounts::mounts_below;
 pub use network::{Network, NetworkError, Request, Response, Route};
 pub use task::{Argument, Task};
 pub use timestamp::rfc3339;
@@ -122,6 +125,10 @@ pub trait Files {
     fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error>;
     /// Removes a file or a link; that it is gone already is no error.
     fn remove(&self, path: &str) -> Result<(), Error>;
+    /// Removes all that a folder holds and leaves the folder. No link is followed and
+    /// no mount is crossed: one that is met is an error. That there is no such folder
+    /// is none.
+    fn empty(&self, folder: &str) -> Result<(), Error>;
     /// Moves a file, link or whole folder within its file system; folders on the way
     /// are made as for [`Files::write`]. That it is gone already is no error.
     fn rename(&self, from: &str, to: &str) -> Result<(), Error>;

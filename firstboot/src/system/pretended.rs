@@ -318,6 +318,18 @@ impl Files for Pretended {
         Ok(())
     }
 
+    fn empty(&self, folder: &str) -> Result<(), Error> {
+        if self.names(folder)?.is_empty() {
+            return Ok(());
+        }
+        self.change("emptying", folder)?;
+        let below = format!("{folder}/");
+        let keep = |path: &String| !path.starts_with(&below);
+        self.files.borrow_mut().retain(|path, _| keep(path));
+        self.links.borrow_mut().retain(|path, _| keep(path));
+        Ok(())
+    }
+
     fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         self.change("moving", from)?;
         let below = format!("{from}/");
