@@ -108,10 +108,10 @@ fn a_folder_whose_parts_disagree_is_refused_with_what_disagrees() {
         edit(&sums(folder), |text| text.replace("  small", "  ../small"));
     });
     builds.refused(&["small.qcow2: checksum"], |folder| {
-        spoil(&folder.join("small.qcow2"))
+        spoil(&folder.join("small.qcow2"));
     });
     builds.refused(&["small.raw: linear checksum"], |folder| {
-        spoil(&folder.join("small.raw"))
+        spoil(&folder.join("small.raw"));
     });
     builds.refused(&["small.raw", "missing"], |folder| {
         fs::remove_file(folder.join("small.raw")).expect("removes");
