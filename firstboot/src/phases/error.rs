@@ -55,6 +55,12 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// The firewall could not be asked or told.
+    #[error(transparent)]
+    Firewall(#[from] crate::firewall::Error),
+    /// The instance's own disks could not be set up.
+    #[error(transparent)]
+    Storage(#[from] crate::storage::Error),
     /// A unit did not start.
     #[error("{unit} did not start: {detail}")]
     Unit {
@@ -83,6 +89,8 @@ impl Error {
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Firewall(error) => error.exit_code(),
+            Self::Storage(error) => error.exit_code(),
             Self::NotFound(_)
             | Self::Invalid { .. }
             | Self::Render(render::Error::Field { .. } | render::Error::Cluster { .. })
@@ -112,6 +120,8 @@ impl Error {
         match self {
             Self::NotFound(error) => Some(error.hint().to_owned()),
             Self::Invalid { problems } => problems.iter().find_map(|problem| problem.hint.clone()),
+            Self::Firewall(error) => Some(error.hint()),
+            Self::Storage(error) => error.hint(),
             Self::Render(error) => error.hint().map(ToOwned::to_owned),
             Self::BakedIdentity { hint, .. }
             | Self::Credentials { hint, .. }

@@ -8,6 +8,7 @@
 mod credentials;
 mod error;
 mod files;
+mod ground;
 mod identity;
 mod instance;
 mod journal;
@@ -62,6 +63,10 @@ pub enum Phase {
     NameResolution,
     /// Kernel modules and parameters, swap.
     Kernel,
+    /// Ports that the node is reached at.
+    Firewall,
+    /// An EC2 instance's own disks.
+    LocalStorage,
     /// Credentials for pods, if they are asked for.
     CredentialsFile,
     /// The container runtime.
@@ -74,7 +79,7 @@ pub enum Phase {
 
 impl Phase {
     /// All, in the order of work.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Configuration,
         Self::Identity,
         Self::Credentials,
@@ -83,6 +88,8 @@ impl Phase {
         Self::ServiceManager,
         Self::NameResolution,
         Self::Kernel,
+        Self::Firewall,
+        Self::LocalStorage,
         Self::CredentialsFile,
         Self::Containerd,
         Self::PauseImage,
@@ -100,6 +107,8 @@ impl Phase {
             Self::ServiceManager => "service-manager",
             Self::NameResolution => "name-resolution",
             Self::Kernel => "kernel",
+            Self::Firewall => "firewall",
+            Self::LocalStorage => "local-storage",
             Self::CredentialsFile => "credentials-file",
             Self::Containerd => "containerd",
             Self::PauseImage => "pause-image",

@@ -2,7 +2,7 @@
 
 use super::journal::digest;
 use super::work::Work;
-use super::{Error, Phase, files, kernel, name_resolution, pause_image, services};
+use super::{Error, Phase, files, ground, kernel, name_resolution, pause_image, services};
 use crate::credentials::Provider;
 use crate::node_config::NodeConfig;
 use crate::render::{Facts, File, Part};
@@ -76,6 +76,16 @@ pub(super) const STEPS: &[Step] = &[
         phase: Phase::Kernel,
         inputs: |node| node.digest_of(Part::Kernel),
         act: kernel::prepare,
+    },
+    Step {
+        phase: Phase::Firewall,
+        inputs: ground::firewall_inputs,
+        act: ground::open_firewall,
+    },
+    Step {
+        phase: Phase::LocalStorage,
+        inputs: ground::storage_inputs,
+        act: ground::set_up_storage,
     },
     Step {
         phase: Phase::CredentialsFile,
