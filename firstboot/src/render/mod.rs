@@ -44,7 +44,7 @@ pub use kubelet_config::{cluster_dns, merge};
 pub use local_disks::{LocalDisks, Strategy, local_disks};
 pub use modules::MODULES;
 pub use reserved::{kube_reserved_cpu, kube_reserved_memory, kube_reserved_memory_of_pods};
-pub use sandbox_image::sandbox_image;
+pub use sandbox_image::{dns_suffix, sandbox_image};
 pub use signing_helper::UNIT as SIGNING_HELPER_UNIT;
 pub use swap::{SwapArea, active_swap, fstab_without_swap, unescape_octal};
 pub use warnings::warnings;

@@ -77,6 +77,11 @@ const FIPS_REGIONS: &[&str] = &[
     "us-west-2",
 ];
 
+/// The domain in which the services of a region's partition have their names.
+pub fn dns_suffix(region: &str) -> &'static str {
+    by_prefix(SUFFIXES, region).unwrap_or("amazonaws.com")
+}
+
 /// Reference of the pause image: the one in this machine's image, else the one in
 /// the region's registry.
 pub fn sandbox_image(region: &str, facts: &Facts) -> String {
@@ -89,7 +94,7 @@ pub fn sandbox_image(region: &str, facts: &Facts) -> String {
     } else {
         "ecr"
     };
-    let suffix = by_prefix(SUFFIXES, region).unwrap_or("amazonaws.com");
+    let suffix = dns_suffix(region);
     format!("{account}.dkr.{service}.{region}.{suffix}/eks/pause:3.5")
 }
 

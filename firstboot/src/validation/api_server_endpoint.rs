@@ -18,7 +18,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
     }
     let Some((host, port)) = host_and_port(&subject.config.spec.cluster.api_server_endpoint) else {
         return Ok(Finding::failed(
-            "spec.cluster.apiServerEndpoint is no https URL",
+            "spec.cluster.apiServerEndpoint is no URL",
             "give the endpoint as `aws eks describe-cluster` shows it",
         ));
     };
@@ -60,9 +60,13 @@ pub(super) fn unreached(error: &NetworkError) -> Finding {
     Finding::failed_for_now(error.to_string(), hint)
 }
 
-/// Host, without the brackets of an IPv6 address, and port of an https URL.
+/// Host, without the brackets of an IPv6 address, and port of a URL.
 pub(super) fn host_and_port(url: &str) -> Option<(String, u16)> {
-    let rest = url.trim().strip_prefix("https://")?;
+    let url = url.trim();
+    let (rest, usual) = match url.strip_prefix("https://") {
+        Some(rest) => (rest, 443),
+        None => (url.strip_prefix("http://")?, 80),
+    };
     let authority = rest.split(['/', '?', '#']).next()?;
     let (host, port) = match authority.strip_prefix('[') {
         Some(inner) => {
@@ -75,7 +79,7 @@ pub(super) fn host_and_port(url: &str) -> Option<(String, u16)> {
         },
     };
     let port = match port {
-        None => 443,
+        None => usual,
         Some(port) => port.parse().ok().filter(|port| *port != 0)?,
     };
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '@';

@@ -6,22 +6,34 @@
 //! stops the join, and says what to do.
 
 mod api_server_endpoint;
+mod aws_authentication;
+mod aws_network;
 mod cgroup;
 mod clock;
+mod cloud;
+mod cluster_access;
 mod cni;
+mod containerd_version;
 mod disk_space;
 mod finding;
 mod install;
+mod interfaces;
 mod kernel;
+mod kubelet_certificate;
+mod kubernetes_authentication;
 mod limits;
+mod mtu;
 mod names;
 mod node_inactive;
+mod node_ip;
+mod proxy;
 mod report;
 mod subject;
 mod version_skew;
 
 use std::time::Duration;
 
+pub use cloud::{Cloud, CloudError};
 pub use finding::{Finding, Verdict};
 pub use names::{SKIP_FILE, Skips, UnknownName};
 pub use report::{Outcome, Refusal, Report};
@@ -94,18 +106,47 @@ const fn remote(
 pub const CHECKS: &[Check] = &[
     here("install-validation", install::look),
     here("cni-validation", cni::look),
+    remote(
+        "ssm-api-network",
+        &["ssm-api-network-validation"],
+        aws_network::look_at_ssm,
+    ),
+    remote(
+        "iam-ra-api-network",
+        &["iam-ra-api-network-validation"],
+        aws_network::look_at_roles_anywhere,
+    ),
+    remote(
+        "aws-auth-validation",
+        &["credentials-validation"],
+        aws_authentication::look,
+    ),
+    remote("node-ip-validation", &[], node_ip::look),
+    here("kubelet-cert-validation", kubelet_certificate::look),
     here("kubelet-version-skew-validation", version_skew::look),
     remote(
         "api-server-endpoint-resolution-validation",
         &["k8s-endpoint-network-validation"],
         api_server_endpoint::look,
     ),
+    here("proxy-validation", proxy::look),
     here("node-inactive-validation", node_inactive::look),
+    remote("cluster-access-validation", &[], cluster_access::look),
     remote("clock-validation", &[], clock::look),
     here("cgroup-validation", cgroup::look),
     here("kernel-validation", kernel::look),
+    here("containerd-version-validation", containerd_version::look),
     here("disk-space-validation", disk_space::look),
     here("limits-validation", limits::look),
+    here("mtu-validation", mtu::look),
+    Check {
+        moment: Moment::Written,
+        ..remote(
+            "k8s-authentication-validation",
+            &[],
+            kubernetes_authentication::look,
+        )
+    },
 ];
 
 /// Runs all checks of a moment that are not skipped.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Cluster, LIMIT, Subject};
+use super::{Cloud, CloudError, Cluster, LIMIT, Subject};
 use crate::node_config::{self, NodeConfig};
 use crate::render::Facts;
 use crate::system::pretended::Pretended;
-use crate::system::{Response, Space, Variables};
+use crate::system::{Clock, Response, Space, Variables};
 
 pub(super) const ENDPOINT: &str = "https://0123.gr7.us-west-2.eks.amazonaws.com";
 
@@ -17,6 +17,23 @@ pub(super) struct Sample {
     pub facts: Facts,
     pub variables: Variables,
     pub cluster: Option<Cluster>,
+    pub cloud: Answers,
+}
+
+/// What AWS answers.
+pub(super) struct Answers {
+    pub caller: Result<String, CloudError>,
+    pub entries: Result<Vec<String>, CloudError>,
+}
+
+impl Cloud for Answers {
+    fn caller(&self) -> Result<String, CloudError> {
+        self.caller.clone()
+    }
+
+    fn access_entries(&self) -> Result<Vec<String>, CloudError> {
+        self.entries.clone()
+    }
 }
 
 impl Sample {
@@ -27,6 +44,7 @@ impl Sample {
             facts: &self.facts,
             variables: &self.variables,
             cluster: self.cluster.as_ref(),
+            cloud: Some(&self.cloud),
             deadline: LIMIT,
         }
     }
@@ -49,6 +67,10 @@ impl Sample {
                 version: Some("1.34".into()),
                 remote_node_networks: vec!["10.0.0.0/16".into()],
             }),
+            cloud: Answers {
+                caller: Ok("arn:aws:sts::123456789012:assumed-role/node/node-1".into()),
+                entries: Ok(vec!["arn:aws:iam::123456789012:role/path/node".into()]),
+            },
         };
         sample.be_right();
         sample
@@ -76,6 +98,27 @@ impl Sample {
             total: 50 << 30,
         };
         system.spaces.borrow_mut().insert("/var/lib".into(), room);
+        system.put("/sys/class/net/eth0/mtu", b"1500\n", 0o444);
+        system.prints(
+            "ip -json -4 address show",
+            r#"[{"ifname":"lo","addr_info":[{"local":"127.0.0.1","scope":"host"}]},
+                {"ifname":"eth0","addr_info":[{"local":"10.0.1.5","scope":"global"}]},
+                {"ifname":"eth1","addr_info":[{"local":"192.168.7.7","scope":"global"}]}]"#,
+        );
+        system.prints(
+            "ip -json -4 route show default",
+            r#"[{"dst":"default","dev":"eth1","metric":200},
+                {"dst":"default","dev":"eth0","metric":100}]"#,
+        );
+        let token = r#"{"kind":"ExecCredential","status":{"token":"t0ken"}}"#;
+        let program =
+            "/usr/local/bin/aws-iam-authenticator token --cluster-id c --region us-west-2";
+        system.prints(program, token);
+        let mut listeners = system.listeners.borrow_mut();
+        listeners.push("rolesanywhere.us-west-2.amazonaws.com:443".into());
+        listeners.push("ssm.us-west-2.amazonaws.com:443".into());
+        drop(listeners);
+        self.cluster_answers(200);
         let host = ENDPOINT.trim_start_matches("https://");
         system.listeners.borrow_mut().push(format!("{host}:443"));
         self.answers(
@@ -97,8 +140,18 @@ impl Sample {
         answers.insert(format!("{method} {url}"), Ok(answer));
     }
 
+    /// Has the cluster answer with this status to the node's token.
+    pub fn cluster_answers(&self, status: u16) {
+        let answer = Response {
+            status,
+            ..Response::default()
+        };
+        let url = format!("GET {ENDPOINT}/api/v1/namespaces/default/endpoints/kubernetes");
+        self.system.answers.borrow_mut().insert(url, Ok(answer));
+    }
+
     /// Lets time pass until all of it is over.
     pub fn without_time(&self) {
-        crate::system::Clock::pause(&self.system, LIMIT + Duration::from_secs(1));
+        Clock::pause(&self.system, LIMIT + Duration::from_secs(1));
     }
 }
