@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::live::{self, Refused};
 use nodekiln_firstboot::datasource::{self, LinuxMachine};
 use nodekiln_firstboot::node_config::{self, Parsed, Problem};
 use nodekiln_firstboot::phases::reset::{self, Wish};
@@ -30,6 +31,9 @@ Options of run:
 Options of check:
   --config FILE        the NodeConfig, or user data that holds one; - for input
   --json               the problems as JSON
+  --live               look at this machine too, as before joining; the NodeConfig
+                       is then found as run finds it
+  --skip CHECK         leave a check of --live out; may be given again and again
 
 Options of render:
   --config FILE        as above
@@ -101,6 +105,8 @@ struct Options {
     json: bool,
     dry_run: bool,
     keep_identity: bool,
+    live: bool,
+    skip: Vec<String>,
 }
 
 impl Options {
@@ -122,6 +128,7 @@ impl Options {
                 "--print-facts" => Some(&mut options.print_facts),
                 "--dry-run" => Some(&mut options.dry_run),
                 "--keep-identity" => Some(&mut options.keep_identity),
+                "--live" => Some(&mut options.live),
                 _ => None,
             };
             if let Some(flag) = flag {
@@ -138,6 +145,10 @@ impl Options {
                     .map(PathBuf::from)
                     .ok_or_else(|| Failure::usage(format!("{name} needs a value")))?,
             };
+            if name == "--skip" {
+                options.skip.push(value.to_string_lossy().into_owned());
+                continue;
+            }
             let slot = match name.as_str() {
                 "--config" => &mut options.config,
                 "--root" => &mut options.root,
@@ -181,7 +192,10 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
         "--version" | "-V" => print(&format!("firstboot {}\n", env!("CARGO_PKG_VERSION"))),
         "run" | "check" | "render" | "status" | "reset" if wants_help => print(HELP),
         "run" => run_all(&Options::parse("run", rest, &["--config"])?),
-        "check" => check(&Options::parse("check", rest, &["--config", "--json"])?),
+        "check" => {
+            let allowed = ["--config", "--json", "--live", "--skip"];
+            check(&Options::parse("check", rest, &allowed)?)
+        }
         "render" => {
             let allowed = ["--config", "--root", "--facts", "--print-facts"];
             render_files(&Options::parse("render", rest, &allowed)?)
@@ -272,6 +286,12 @@ fn problems_of(loaded: &Result<Parsed, Vec<Problem>>) -> Vec<Problem> {
 }
 
 fn check(options: &Options) -> Result<u8, Failure> {
+    if options.live {
+        return check_live(options);
+    }
+    if !options.skip.is_empty() {
+        return Err(Failure::usage("--skip needs --live"));
+    }
     let problems = problems_of(&load(options)?);
     let code = if problems.is_empty() { 0 } else { BAD_INPUT };
     if options.json {
@@ -284,6 +304,30 @@ fn check(options: &Options) -> Result<u8, Failure> {
         return Err(invalid(path, &problems));
     }
     Ok(code)
+}
+
+fn check_live(options: &Options) -> Result<u8, Failure> {
+    let checked = live::check(options.config.as_deref(), &options.skip);
+    let checked = checked.map_err(|refused| match refused {
+        Refused::Machine(error) => Failure::from(*error),
+        Refused::Unknown(unknown) => Failure {
+            hint: Some(unknown.hint()),
+            ..Failure::new(BAD_INPUT, unknown.to_string())
+        },
+    })?;
+    for remark in &checked.remarks {
+        // A remark, not the result.
+        let _ = writeln!(io::stderr(), "{remark}");
+    }
+    if options.json {
+        print(&format!("{:#}\n", checked.report.json()))?;
+    } else {
+        print(&checked.report.table())?;
+    }
+    Ok(checked
+        .report
+        .verdict()
+        .map_or_else(|refusal| refusal.exit_code(), |()| 0))
 }
 
 /// All problems of a file, one a line, as compilers write them.

@@ -1,6 +1,7 @@
 //! The program `firstboot`: parse, run, exit code.
 
 mod cli;
+mod live;
 
 use std::process::ExitCode;
 
