@@ -85,7 +85,7 @@ fn cluster(cluster: &Cluster, hybrid: bool, problems: &mut Vec<Problem>) {
     endpoint(cluster, !hybrid, problems);
     authority(cluster, !hybrid, problems);
     cidr(cluster, !hybrid, problems);
-    if !hybrid && cluster.enable_outpost == Some(true) && cluster.id.is_empty() {
+    if cluster.enable_outpost == Some(true) && cluster.id.is_empty() {
         problems.push(
             missing("spec.cluster.id")
                 .with_hint("a local cluster on an Outpost is addressed by its id"),
@@ -97,10 +97,13 @@ fn cluster(cluster: &Cluster, hybrid: bool, problems: &mut Vec<Problem>) {
         .any(|character| !character.is_ascii_alphanumeric() && character != '-')
     {
         let field = "spec.cluster.id";
-        problems.push(Problem::new(
-            field,
-            format!("`{field}` holds more than letters, digits and hyphens"),
-        ));
+        problems.push(
+            Problem::new(
+                field,
+                format!("`{field}` holds more than letters, digits and hyphens"),
+            )
+            .with_hint("copy `id` of `aws eks describe-cluster` as it is"),
+        );
     }
 }
 

@@ -71,6 +71,32 @@ fn every_rule_for_hybrid_nodes_has_its_complaint() {
         ("node-1", "node_1", "spec.hybrid.iamRolesAnywhere.nodeName"),
         ("node-1", "node-", "spec.hybrid.iamRolesAnywhere.nodeName"),
         (
+            "node-1",
+            "'{{host}}'",
+            "spec.hybrid.iamRolesAnywhere.nodeName",
+        ),
+        (
+            "node-1",
+            "'{{hostname'",
+            "spec.hybrid.iamRolesAnywhere.nodeName",
+        ),
+        (
+            "node-1",
+            "'a_{{hostname}}'",
+            "spec.hybrid.iamRolesAnywhere.nodeName",
+        ),
+        (
+            "  kubelet:",
+            "  containerd: {config: 'a = '}\n  kubelet:",
+            "spec.containerd.config",
+        ),
+        (
+            "  kubelet:",
+            "    enableOutpost: true\n  kubelet:",
+            "spec.cluster.id",
+        ),
+        ("  kubelet:", "    id: 'a b'\n  kubelet:", "spec.cluster.id"),
+        (
             "trust-anchor/a",
             "profile/a",
             "spec.hybrid.iamRolesAnywhere.trustAnchorArn",
@@ -128,6 +154,17 @@ fn what_is_right_in_other_ways_passes() {
             "https://[fd00::1]:6443",
         ),
         ("--v=2", "--node-labels=a=b,hostname-override=c"),
+        ("node-1", "'{{hostname}}'"),
+        ("node-1", "'edge-{{ smbios.uuid }}'"),
+        ("node-1", "'{{mac}}.{{smbios.serial}}'"),
+        (
+            "  kubelet:",
+            "    enableOutpost: true\n    id: 6d1f0c1e-0000\n  kubelet:",
+        ),
+        (
+            "  kubelet:",
+            "  containerd: {config: \"version = 2\\n[debug]\\nlevel = 'debug'\\n\"}\n  kubelet:",
+        ),
         (
             "    apiServerEndpoint: https://ABC.gr7.eu-central-1.eks.amazonaws.com\n",
             "",
@@ -210,6 +247,15 @@ fn ec2_nodes_have_their_rules() {
             "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}
   instance: {environment: {default: {A: b, _c1: ''}, 'a b': {A: b}, kubelet: {A: \"b\\nC=d\", 1a: b}}}",
             vec!["spec.instance.environment"; 3],
+        ),
+        (
+            "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}
+  instance: {localStorage: {strategy: Mount, mountPath: ../x}, network: {nameservers: [10.0.0.2, 'a b'], domains: ['']}}",
+            vec![
+                "spec.instance.localStorage.mountPath",
+                "spec.instance.network.nameservers[1]",
+                "spec.instance.network.domains[0]",
+            ],
         ),
         (
             "  cluster: {name: a, apiServerEndpoint: 'https://a', cidr: 10.0.0.0/8, certificateAuthority: CA}

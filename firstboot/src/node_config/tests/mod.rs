@@ -3,6 +3,7 @@
 mod checking;
 pub(crate) mod corpus;
 mod decoding;
+mod fields;
 mod merging;
 mod reading;
 mod schema;
