@@ -90,9 +90,12 @@ fn is_inside(name: &str) -> bool {
 
 /// Folders of its own in place of the machine's.
 fn prepare() {
-    fs::create_dir_all("/dev/disk").unwrap();
+    for folder in ["/dev/disk", "/dev/md"] {
+        fs::create_dir_all(folder).unwrap();
+    }
     for folder in [
         "/dev/disk",
+        "/dev/md",
         "/etc/systemd/system",
         "/mnt",
         "/var/lib",
@@ -207,7 +210,10 @@ fn mdadm_takes_the_arguments_for_an_array() {
         // Without the driver it comes as far as the device of the array, and no further:
         // it would say so before if it did not understand what it is told.
         let text = outcome.unwrap_err().to_string();
-        assert!(text.contains("opening /dev/md"), "{text}");
+        assert!(
+            text.starts_with("mdadm --create") && text.contains("opening /dev/md"),
+            "{text}"
+        );
         for disk in &disks.0 {
             let probed = Command::new("blkid")
                 .args(["--probe", disk])

@@ -140,10 +140,10 @@ impl Work<'_> {
             })
         };
         let names = self.system.names("/dev/md")?;
-        Ok(names
-            .into_iter()
-            .find(is_ours)
-            .map(|name| format!("/dev/md/{name}")))
+        let devices = names.into_iter().filter(is_ours);
+        let mut devices = devices.map(|name| format!("/dev/md/{name}"));
+        // One that could not be made may leave a link to nothing.
+        Ok(devices.find(|device| self.system.resolve(device).is_some()))
     }
 
     /// Makes the file system unless it is there; gives its UUID.

@@ -257,10 +257,10 @@ fn single_disks(wish: &Wish, disks: &[Disk], undertaken: bool) -> Result<Vec<Fil
     for disk in disks {
         match number_of(disk) {
             Some(number) if !taken.contains(&number) => taken.push(number),
-            Some(_) => return Err(foreign(disk)),
             None if disk.content == Content::Nothing => {}
             None if undertaken && is_half_made(&disk.content) => {}
-            None => return Err(foreign(disk)),
+            // Two with one number, or something else.
+            Some(_) | None => return Err(foreign(disk)),
         }
     }
     let mut free = (1..).filter(|number| !taken.contains(number));

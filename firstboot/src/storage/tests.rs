@@ -218,7 +218,6 @@ fn play(system: &Pretended, line: &str) -> Option<Result<Ended, system::Error>> 
         ["systemctl", "enable", "--now", unit] => {
             system.active.borrow_mut().insert((*unit).into(), 1);
         }
-        ["systemctl", ..] => return None,
         ["mkdir", .., folder] => system.put(&format!("{folder}/."), b"", 0o755),
         ["rm", ..] => {
             let below = format!("{last}/");
@@ -414,4 +413,13 @@ fn what_a_program_says_when_it_fails_is_told() {
         error.to_string(),
         format!("{line} failed: mkfs.xfs: pwrite failed: Input/output error")
     );
+}
+
+#[test]
+fn a_link_that_a_failed_array_left_is_no_array() {
+    let system = instance(2);
+    let links = [("/dev/md/kubernetes".to_owned(), "/dev/md127".to_owned())];
+    system.links.borrow_mut().extend(links);
+    set_up(&system, &wanted("RAID0")).unwrap();
+    assert_eq!(system.ran("mdadm --stop /dev/md/kubernetes"), 0);
 }
