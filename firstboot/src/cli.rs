@@ -1,5 +1,7 @@
 //! The command line, by hand: an argument parser would be a tenth of the program.
 
+mod sources;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -24,9 +26,13 @@ Commands:
   render   write a node's files below a folder and touch nothing else
   status   say where the work stands
   reset    take the node out again: stop it and remove what was written
+  sources  say what each place holds where a NodeConfig can lie
 
-Options of run:
+Options of run and sources:
   --config FILE        take this NodeConfig and look no further
+  --datasource NAME    ask this place alone: file, folder, cloud-init, nocloud,
+                       config-drive, vmware or ec2
+  --json               of sources: as JSON
 
 Options of check:
   --config FILE        the NodeConfig, or user data that holds one; - for input
@@ -99,6 +105,7 @@ impl From<Error> for Failure {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     config: Option<PathBuf>,
+    datasource: Option<PathBuf>,
     root: Option<PathBuf>,
     facts: Option<PathBuf>,
     print_facts: bool,
@@ -151,6 +158,7 @@ impl Options {
             }
             let slot = match name.as_str() {
                 "--config" => &mut options.config,
+                "--datasource" => &mut options.datasource,
                 "--root" => &mut options.root,
                 _ => &mut options.facts,
             };
@@ -190,8 +198,8 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
     match command.as_ref() {
         "--help" | "-h" | "help" => print(HELP),
         "--version" | "-V" => print(&format!("firstboot {}\n", env!("CARGO_PKG_VERSION"))),
-        "run" | "check" | "render" | "status" | "reset" if wants_help => print(HELP),
-        "run" => run_all(&Options::parse("run", rest, &["--config"])?),
+        "run" | "check" | "render" | "status" | "reset" | "sources" if wants_help => print(HELP),
+        "run" => run_all(&Options::parse("run", rest, &["--config", "--datasource"])?),
         "check" => {
             let allowed = ["--config", "--json", "--live", "--skip"];
             check(&Options::parse("check", rest, &allowed)?)
@@ -204,6 +212,10 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
         "reset" => {
             let allowed = ["--dry-run", "--keep-identity"];
             reset(&Options::parse("reset", rest, &allowed)?)
+        }
+        "sources" => {
+            let allowed = ["--config", "--datasource", "--json"];
+            sources::run(&Options::parse("sources", rest, &allowed)?)
         }
         other => Err(Failure::usage(format!("there is no command {other:?}"))),
     }
@@ -222,14 +234,12 @@ fn print(text: &str) -> Result<u8, Failure> {
 
 fn run_all(options: &Options) -> Result<u8, Failure> {
     let system = Linux::new();
+    let search = sources::options(options)?;
     let _lock = lock()?;
     let machine = LinuxMachine::default();
-    let search = datasource::Options {
-        config: options.config.clone(),
-    };
     let outcome = phases::run(
         &system,
-        &|| datasource::find(&search, &machine),
+        &|| datasource::find(&search, &machine, &system),
         &Variables::from_process(),
     );
     // What went wrong was told to the log and the console already.

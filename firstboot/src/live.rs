@@ -36,7 +36,7 @@ pub(crate) fn check(config: Option<&Path>, skip: &[String]) -> Result<Checked, R
     let system = Linux::new();
     let skips = skips.with_file(&system).map_err(machine)?;
     let variables = Variables::from_process();
-    let config = node_config(config)?;
+    let config = node_config(config, &system, &variables)?;
     let facts = gather(&system, &variables).map_err(machine)?;
     let subject = Subject {
         system: &system,
@@ -58,11 +58,17 @@ pub(crate) fn check(config: Option<&Path>, skip: &[String]) -> Result<Checked, R
 }
 
 /// The NodeConfig that `firstboot run` would find.
-fn node_config(path: Option<&Path>) -> Result<NodeConfig, Refused> {
+fn node_config(
+    path: Option<&Path>,
+    system: &Linux,
+    variables: &Variables,
+) -> Result<NodeConfig, Refused> {
     let search = datasource::Options {
         config: path.map(Path::to_owned),
+        variables: variables.clone(),
+        ..datasource::Options::default()
     };
-    let found = datasource::find(&search, &LinuxMachine::default()).map_err(machine)?;
+    let found = datasource::find(&search, &LinuxMachine::default(), system).map_err(machine)?;
     let invalid = |problems| Error::Invalid { problems };
     let parsed = found.load().map_err(|it| machine(invalid(it)))?;
     let problems = parsed.check();

@@ -11,6 +11,7 @@ use nodekiln_firstboot::datasource::{
     FindError, LinuxMachine, Machine as _, Options, Source, find, iso9660::Iso9660, vfat::Vfat,
 };
 use nodekiln_firstboot::node_config;
+use nodekiln_firstboot::system::Linux;
 use tempfile::TempDir;
 
 const CONFIG: &str = "apiVersion: node.eks.aws/v1alpha1
@@ -140,8 +141,8 @@ fn seeds_of_every_writer_are_found() {
         let image = place.path().join("seed.img");
         write(&image, &files);
         let machine = machine(place.path(), &[("vdb", &image)]);
-        let found =
-            find(&Options::default(), &machine).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let found = find(&Options::default(), &machine, &Linux::new())
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(found.source, Source::NoCloud, "{name}");
         assert_eq!(found.documents[0].bytes, CONFIG.as_bytes(), "{name}");
         assert_eq!(
@@ -166,6 +167,7 @@ fn config_drives_are_found() {
         let found = find(
             &Options::default(),
             &machine(place.path(), &[("sr0", &image)]),
+            &Linux::new(),
         )
         .unwrap();
         assert_eq!(found.source, Source::ConfigDrive, "{options:?}");
@@ -186,6 +188,7 @@ fn config_drives_are_found() {
     let found = find(
         &Options::default(),
         &machine(folder.path(), &[("vdc1", &image)]),
+        &Linux::new(),
     )
     .unwrap();
     assert_eq!(
@@ -206,7 +209,7 @@ fn two_seeds_are_refused_with_both_names() {
     genisoimage(&iso, &files, "cidata", &["-r"]);
     make_fat(&fat, &files, "12", "1440");
     let machine = machine(folder.path(), &[("sr0", &iso), ("vdb", &fat)]);
-    let error = find(&Options::default(), &machine).unwrap_err();
+    let error = find(&Options::default(), &machine, &Linux::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "NoCloud seed: several volumes are labelled cidata: /dev/sr0 (iso9660, cidata), \
@@ -243,7 +246,7 @@ fn large_files_come_whole_or_not_at_all() {
         }
         if !fits {
             let machine = machine(place.path(), &[("sr0", &iso)]);
-            let error = find(&Options::default(), &machine).unwrap_err();
+            let error = find(&Options::default(), &machine, &Linux::new()).unwrap_err();
             assert!(
                 error.to_string().ends_with("is larger than 16 MiB"),
                 "{error}"
@@ -349,12 +352,14 @@ fn files_of_the_machine_are_read_with_their_trust() {
     fs::write(&file, CONFIG).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(
-        find(&Options::default(), &machine).unwrap().source,
+        find(&Options::default(), &machine, &Linux::new())
+            .unwrap()
+            .source,
         Source::CloudInit
     );
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(matches!(
-        find(&Options::default(), &machine),
+        find(&Options::default(), &machine, &Linux::new()),
         Err(FindError::Refused {
             source_kind: Source::CloudInit,
             ..
@@ -364,7 +369,7 @@ fn files_of_the_machine_are_read_with_their_trust() {
     // A pipe must not be waited for.
     run("mkfifo", &[text(&file)]);
     assert!(matches!(
-        find(&Options::default(), &machine),
+        find(&Options::default(), &machine, &Linux::new()),
         Err(FindError::Refused { .. })
     ));
     fs::remove_file(&file).unwrap();
@@ -375,7 +380,9 @@ fn files_of_the_machine_are_read_with_their_trust() {
     .unwrap();
     fs::write(folder.path().join("root/given.yaml"), CONFIG).unwrap();
     assert_eq!(
-        find(&Options::default(), &machine).unwrap().source,
+        find(&Options::default(), &machine, &Linux::new())
+            .unwrap()
+            .source,
         Source::NamedFile
     );
     assert!(machine.read_file(Path::new("/given.yaml"), 3).is_err());

@@ -1,161 +1,297 @@
 //! The search itself.
 
+use std::cell::OnceCell;
 use std::io;
 use std::path::Path;
 
-use super::volume::Volume;
+use super::answer::Answer;
+use super::seed_line::Place;
+use super::volumes::{self, Seeds};
 use super::{
-    BlockDevice, Document, FindError, Found, MAXIMUM_FILE, Machine, Options, Source, Tried,
+    Document, FindError, Found, Machine, Options, Outside, Report, Source, State, Survey, Tried,
+    cloud_init, ec2, files, guestinfo, kernel_command_line, no_cloud, smbios,
 };
-use crate::node_config::{DecodeError, decode};
+use crate::node_config::decode;
+use crate::system::Variables;
 
-const FILE: &str = "/etc/nodekiln/nodeconfig.yaml";
-const FOLDER: &str = "/etc/nodekiln/nodeconfig.d";
-const CLOUD_INIT: &str = "/var/lib/cloud/instance/user-data.txt";
-const PARAMETER: &str = "nodekiln.config=";
-/// Most files of the folder that are read.
-const MAXIMUM_DOCUMENTS: usize = 256;
+const CONFIG_PARAMETER: &str = "nodekiln.config";
+const SOURCE_PARAMETER: &str = "nodekiln.datasource";
+/// Names the only source of an image.
+const SOURCE_FILE: &str = "/etc/nodekiln/datasource";
+/// Longest such file, in bytes.
+const LONGEST_SOURCE_FILE: u64 = 4096;
 
-/// What one source gives.
-enum Answer {
-    Config {
-        origin: String,
-        documents: Vec<Document>,
-    },
-    Nothing(String),
-    Unusable {
-        problem: String,
-        hint: String,
-    },
-}
-
-impl Answer {
-    fn unusable(problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Unusable {
-            problem: problem.into(),
-            hint: hint.into(),
-        }
-    }
-}
-
-/// Asks the sources in their order. With a named file no other source is asked.
+/// Asks the sources in their order. Where a file or a source is named, no other is
+/// asked.
 ///
 /// # Errors
 /// When no source holds a NodeConfig, or the first that should cannot be used.
-pub fn find(options: &Options, machine: &dyn Machine) -> Result<Found, FindError> {
-    let mut tried = Vec::new();
-    let named = named_file(options, machine, &mut tried);
-    if let Some(path) = named {
-        let answer = file(&path, machine, true);
-        return first(vec![(Source::NamedFile, answer)].into_iter(), tried);
-    }
-    // The volumes are looked at once, for both kinds, and only when it comes to that.
-    let mut volumes = None;
-    let answers = [
-        Source::File,
-        Source::Folder,
-        Source::CloudInit,
-        Source::NoCloud,
-        Source::ConfigDrive,
-    ]
-    .into_iter()
-    .map(|source| {
-        let answer = match source {
-            Source::NamedFile | Source::File => file(FILE, machine, false),
-            Source::Folder => folder(machine),
-            Source::CloudInit => cloud_init(machine),
-            Source::NoCloud | Source::ConfigDrive => {
-                let seeds = volumes.get_or_insert_with(|| seeds(machine));
-                seed(source, seeds)
-            }
-        };
-        (source, answer)
-    });
-    first(answers, tried)
+pub fn find(
+    options: &Options,
+    machine: &dyn Machine,
+    outside: &dyn Outside,
+) -> Result<Found, FindError> {
+    survey(options, machine, outside).outcome
 }
 
-/// The path that `--config` or the kernel command line names.
-fn named_file(options: &Options, machine: &dyn Machine, tried: &mut Vec<Tried>) -> Option<String> {
-    if let Some(path) = &options.config {
-        return Some(path.to_string_lossy().into_owned());
-    }
-    let outcome = match machine.kernel_command_line() {
-        Ok(line) => match kernel_parameter(&line) {
-            Some(path) => return Some(path),
-            None => format!("neither --config nor {PARAMETER} names one"),
+/// Asks the sources as [`find`] does, and says what each gave.
+pub fn survey(options: &Options, machine: &dyn Machine, outside: &dyn Outside) -> Survey {
+    let search = Search {
+        machine,
+        outside,
+        variables: &options.variables,
+        seeds: OnceCell::new(),
+    };
+    match choose(options, machine) {
+        Ok(Choice::File(path)) => {
+            let mut tally = Tally::default();
+            tally.take(Source::NamedFile, files::file(&path, machine, true));
+            tally.end()
+        }
+        Ok(Choice::Source(source)) => {
+            let mut tally = Tally::default();
+            tally.take(source, search.ask(source, true));
+            tally.end()
+        }
+        Ok(Choice::All(why_no_file)) => search.all(why_no_file),
+        Err(error) => Survey {
+            reports: Vec::new(),
+            outcome: Err(error),
         },
+    }
+}
+
+/// Which sources are asked.
+enum Choice {
+    File(String),
+    Source(Source),
+    /// All; and why no file is named.
+    All(String),
+}
+
+/// What the options, else the kernel command line, else the image names.
+fn choose(options: &Options, machine: &dyn Machine) -> Result<Choice, FindError> {
+    if let Some(path) = &options.config {
+        return Ok(Choice::File(path.to_string_lossy().into_owned()));
+    }
+    if let Some(source) = options.datasource {
+        return Ok(Choice::Source(source));
+    }
+    let why_no_file = match machine.kernel_command_line() {
+        Ok(line) => {
+            let parameter = |name| kernel_command_line::parameter(&line, name);
+            if let Some(path) = parameter(CONFIG_PARAMETER) {
+                return Ok(Choice::File(path));
+            }
+            if let Some(name) = parameter(SOURCE_PARAMETER) {
+                return named(&name, "the kernel command line").map(Choice::Source);
+            }
+            format!("neither --config nor {CONFIG_PARAMETER}= names one")
+        }
         Err(error) => format!("the kernel command line cannot be read: {error}"),
     };
-    tried.push(Tried {
-        source: Source::NamedFile,
-        outcome,
-    });
-    None
+    Ok(match named_by_image(machine)? {
+        Some(source) => Choice::Source(source),
+        None => Choice::All(why_no_file),
+    })
 }
 
-/// The last value of our parameter, as the kernel takes the last too; quotation
-/// marks as the kernel allows them. All after ` -- ` is for init.
-fn kernel_parameter(line: &str) -> Option<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for character in line.trim_end_matches('\n').chars() {
-        match character {
-            '"' => quoted = !quoted,
-            blank if blank.is_whitespace() && !quoted => words.push(String::new()),
-            other => words.last_mut()?.push(other),
+fn named(name: &str, by: &str) -> Result<Source, FindError> {
+    Source::named(name).ok_or_else(|| FindError::UnknownSource {
+        name: name.escape_debug().take(40).collect(),
+        by: by.to_owned(),
+    })
+}
+
+/// The source that the image names: the first line that is no remark.
+fn named_by_image(machine: &dyn Machine) -> Result<Option<Source>, FindError> {
+    let content = match machine.read_file(Path::new(SOURCE_FILE), LONGEST_SOURCE_FILE) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(FindError::Pin {
+                problem: format!("{SOURCE_FILE} cannot be read: {error}"),
+            });
+        }
+    };
+    let text = String::from_utf8_lossy(&content.bytes);
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|name| named(name, SOURCE_FILE))
+        .transpose()
+}
+
+/// A search while it goes on.
+struct Search<'a> {
+    machine: &'a dyn Machine,
+    outside: &'a dyn Outside,
+    variables: &'a Variables,
+    /// The volumes are looked at once, for both kinds, and only when it comes to that.
+    seeds: OnceCell<Seeds>,
+}
+
+impl Search<'_> {
+    fn all(&self, why_no_file: String) -> Survey {
+        let mut tally = Tally::default();
+        tally.take(Source::NamedFile, Answer::Nothing(why_no_file));
+        for source in Source::NAMEABLE {
+            if tally.found.is_some() && self.is_slow(source) {
+                tally.skip(source, "a source before it holds a NodeConfig");
+                continue;
+            }
+            if !tally.take(source, self.ask(source, false)) {
+                break;
+            }
+        }
+        tally.end()
+    }
+
+    /// Whether asking it takes the network or a program: too much for a comparison.
+    fn is_slow(&self, source: Source) -> bool {
+        match source {
+            Source::VMware | Source::Ec2 => true,
+            Source::NoCloud => matches!(
+                no_cloud::place(self.machine),
+                Ok(no_cloud::Named {
+                    place: Place::Url(_),
+                    ..
+                })
+            ),
+            _ => false,
         }
     }
-    words
-        .iter()
-        .take_while(|word| *word != "--")
-        .filter_map(|word| word.strip_prefix(PARAMETER))
-        .filter(|value| !value.is_empty())
-        .last()
-        .map(str::to_owned)
+
+    /// Asks one source. Those of a cloud are asked only on a machine of that cloud,
+    /// unless they are named.
+    fn ask(&self, source: Source, is_named: bool) -> Answer {
+        let machine = self.machine;
+        match source {
+            Source::NamedFile | Source::File => files::file(files::FILE, machine, false),
+            Source::Folder => files::folder(machine),
+            Source::CloudInit => cloud_init::ask(machine),
+            Source::NoCloud => match no_cloud::place(machine) {
+                Ok(no_cloud::Named { place, by }) => match place {
+                    Place::Volume => self.volumes(source),
+                    Place::File(path) => no_cloud::file(&path, by, machine),
+                    Place::Url(url) => no_cloud::url(&url, by, self.outside),
+                },
+                Err(answer) => answer,
+            },
+            Source::ConfigDrive => self.volumes(source),
+            Source::VMware if is_named || smbios::is_vmware(machine) => {
+                guestinfo::ask(self.outside)
+            }
+            Source::VMware => Answer::Nothing("this is no virtual machine of VMware's".into()),
+            Source::Ec2 if is_named || smbios::is_ec2(machine) => {
+                ec2::ask(self.outside, self.variables)
+            }
+            Source::Ec2 => Answer::Nothing("this is no instance of EC2".into()),
+        }
+    }
+
+    fn volumes(&self, source: Source) -> Answer {
+        self.seeds
+            .get_or_init(|| volumes::look(self.machine, self.outside))
+            .answer(source)
+    }
 }
 
-/// Takes the first source that gives something, and compares the others with it.
-fn first(
-    answers: impl Iterator<Item = (Source, Answer)>,
-    mut tried: Vec<Tried>,
-) -> Result<Found, FindError> {
-    let mut found: Option<Found> = None;
-    for (source, answer) in answers {
-        let Some(winner) = &mut found else {
-            match answer {
-                Answer::Config { origin, documents } => {
-                    found = Some(Found {
-                        source,
-                        origin,
-                        documents,
-                        ignored: Vec::new(),
-                        tried: std::mem::take(&mut tried),
-                    });
-                }
-                Answer::Nothing(outcome) => tried.push(Tried { source, outcome }),
-                Answer::Unusable { problem, hint } => {
-                    return Err(FindError::Refused {
-                        source_kind: source,
-                        problem,
-                        hint,
-                    });
-                }
+/// What the sources gave so far.
+#[derive(Default)]
+struct Tally {
+    reports: Vec<Report>,
+    found: Option<Found>,
+    refused: Option<FindError>,
+}
+
+impl Tally {
+    /// Takes a source's answer: the first that holds something wins, the others are
+    /// compared with it. False when nobody else is to be asked.
+    fn take(&mut self, source: Source, answer: Answer) -> bool {
+        let (state, outcome) = match (answer, &self.found) {
+            (Answer::Nothing(outcome), _) => (State::Nothing, outcome),
+            (Answer::Config { origin, documents }, None) => {
+                self.found = Some(Found {
+                    source,
+                    origin: origin.clone(),
+                    documents,
+                    ignored: Vec::new(),
+                    tried: Vec::new(),
+                });
+                (State::Used, origin)
             }
-            continue;
-        };
-        let outcome = match answer {
-            Answer::Nothing(_) => continue,
-            Answer::Config { origin, documents } => {
+            (Answer::Config { origin, documents }, Some(winner)) => {
                 if is_same(&winner.documents, &documents) {
-                    continue;
+                    (State::Same, origin)
+                } else {
+                    let text = "another NodeConfig lies there and is not used";
+                    (State::Ignored, format!("{text}: {origin}"))
                 }
-                format!("another NodeConfig lies there and is not used: {origin}")
             }
-            Answer::Unusable { problem, .. } => problem,
+            (Answer::Unusable { problem, .. }, Some(_)) => (State::Ignored, problem),
+            (
+                Answer::Unusable {
+                    problem,
+                    hint,
+                    may_pass,
+                },
+                None,
+            ) => {
+                self.refused = Some(FindError::Refused {
+                    source_kind: source,
+                    problem: problem.clone(),
+                    hint,
+                    may_pass,
+                });
+                (State::Unusable, problem)
+            }
         };
-        winner.ignored.push(Tried { source, outcome });
+        self.reports.push(Report {
+            source,
+            state,
+            outcome,
+        });
+        self.refused.is_none()
     }
-    found.ok_or(FindError::NotFound { tried })
+
+    fn skip(&mut self, source: Source, why: &str) {
+        self.reports.push(Report {
+            source,
+            state: State::NotAsked,
+            outcome: why.to_owned(),
+        });
+    }
+
+    fn end(self) -> Survey {
+        let tried = |state: State| -> Vec<Tried> {
+            let reports = self.reports.iter().filter(|report| report.state == state);
+            reports
+                .map(|report| Tried {
+                    source: report.source,
+                    outcome: report.outcome.clone(),
+                })
+                .collect()
+        };
+        let outcome = match (self.refused, self.found) {
+            (Some(error), _) => Err(error),
+            (None, Some(found)) => Ok(Found {
+                tried: tried(State::Nothing)
+                    .into_iter()
+                    .filter(|it| it.source < found.source)
+                    .collect(),
+                ignored: tried(State::Ignored),
+                ..found
+            }),
+            (None, None) => Err(FindError::NotFound {
+                tried: tried(State::Nothing),
+            }),
+        };
+        Survey {
+            reports: self.reports,
+            outcome,
+        }
+    }
 }
 
 /// Whether two sources hold the same NodeConfigs, however they are wrapped.
@@ -176,239 +312,7 @@ fn is_same(left: &[Document], right: &[Document]) -> bool {
     texts(left).is_some_and(|left| texts(right) == Some(left))
 }
 
-/// Takes user data as an answer, if there is a NodeConfig in it.
-fn user_data(origin: String, bytes: Vec<u8>) -> Answer {
-    match decode(&bytes) {
-        Ok(_) => {
-            let documents = vec![Document {
-                origin: origin.clone(),
-                bytes,
-            }];
-            Answer::Config { origin, documents }
-        }
-        Err(DecodeError::NoNodeConfig(seen)) => {
-            Answer::Nothing(format!("{origin}: no NodeConfig in it: {seen}"))
-        }
-        Err(error) => Answer::unusable(format!("{origin}: {error}"), "mend or remove it"),
-    }
-}
-
-fn unreadable(origin: &str, error: &io::Error) -> Answer {
-    if error.kind() == io::ErrorKind::FileTooLarge {
-        return Answer::unusable(
-            format!("{origin} is larger than 16 MiB"),
-            "a NodeConfig is some kilobytes; move the rest elsewhere",
-        );
-    }
-    Answer::unusable(
-        format!("{origin} cannot be read: {error}"),
-        "mend or remove it",
-    )
-}
-
-/// A file that is for nothing but a NodeConfig: what it holds is one, or wrong.
-fn file(path: &str, machine: &dyn Machine, must_exist: bool) -> Answer {
-    match machine.read_file(Path::new(path), MAXIMUM_FILE) {
-        Ok(content) => {
-            let documents = vec![Document {
-                origin: path.to_owned(),
-                bytes: content.bytes,
-            }];
-            Answer::Config {
-                origin: path.to_owned(),
-                documents,
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if must_exist {
-                let hint = "name a file that exists, or none";
-                Answer::unusable(format!("{path} does not exist"), hint)
-            } else {
-                Answer::Nothing(format!("{path} does not exist"))
-            }
-        }
-        Err(error) => unreadable(path, &error),
-    }
-}
-
-fn folder(machine: &dyn Machine) -> Answer {
-    let names = match machine.list_folder(Path::new(FOLDER)) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Answer::Nothing(format!("{FOLDER} does not exist"));
-        }
-        Err(error) => return unreadable(FOLDER, &error),
-    };
-    let is_config = |name: &String| {
-        let extension = Path::new(name)
-            .extension()
-            .and_then(|extension| extension.to_str());
-        extension.is_some_and(|extension| {
-            ["yaml", "yml", "json"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
-        })
-    };
-    let names: Vec<String> = names.into_iter().filter(is_config).collect();
-    if names.is_empty() {
-        return Answer::Nothing(format!("{FOLDER} holds no file *.yaml, *.yml or *.json"));
-    }
-    if names.len() > MAXIMUM_DOCUMENTS {
-        let problem = format!("{FOLDER} holds more than {MAXIMUM_DOCUMENTS} files");
-        return Answer::unusable(problem, "merge some of them");
-    }
-    let mut documents = Vec::new();
-    let mut left = MAXIMUM_FILE;
-    for name in names {
-        let path = format!("{FOLDER}/{name}");
-        match machine.read_file(Path::new(&path), left) {
-            Ok(content) => {
-                left -= content.bytes.len() as u64;
-                documents.push(Document {
-                    origin: path,
-                    bytes: content.bytes,
-                });
-            }
-            Err(error) => return unreadable(&path, &error),
-        }
-    }
-    Answer::Config {
-        origin: FOLDER.to_owned(),
-        documents,
-    }
-}
-
-fn cloud_init(machine: &dyn Machine) -> Answer {
-    match machine.read_file(Path::new(CLOUD_INIT), MAXIMUM_FILE) {
-        Ok(content) if !content.is_trusted => Answer::unusable(
-            format!("{CLOUD_INIT} can be written by others than root"),
-            "cloud-init writes it as root with mode 0600; find out who changed it",
-        ),
-        Ok(content) => user_data(CLOUD_INIT.to_owned(), content.bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Answer::Nothing(format!("{CLOUD_INIT} does not exist"))
-        }
-        Err(error) => unreadable(CLOUD_INIT, &error),
-    }
-}
-
-/// A volume with a label that is looked for.
-struct Seed {
-    source: Source,
-    device: BlockDevice,
-    /// For people: device, file system, label.
-    place: String,
-    data: io::Result<Option<Vec<u8>>>,
-}
-
-/// The volumes found, and what hindered the search.
-type Seeds = (Vec<Seed>, Vec<String>);
-
-/// The path of the user data in a volume of a label.
-fn user_data_path(label: &str) -> Option<(Source, &'static str)> {
-    match label.to_ascii_lowercase().as_str() {
-        "cidata" => Some((Source::NoCloud, "user-data")),
-        "config-2" => Some((Source::ConfigDrive, "openstack/latest/user_data")),
-        _ => None,
-    }
-}
-
-fn seeds(machine: &dyn Machine) -> Seeds {
-    let mut seeds = Vec::new();
-    let devices = match machine.block_devices() {
-        Ok(devices) => devices,
-        Err(error) => {
-            return (
-                seeds,
-                vec![format!("block devices cannot be listed: {error}")],
-            );
-        }
-    };
-    let mut hindered = Vec::new();
-    for device in devices {
-        let name = format!("/dev/{}", device.name);
-        let source = match machine.open_device(&device.name) {
-            Ok(source) => source,
-            Err(error) => {
-                hindered.push(format!("{name} cannot be opened: {error}"));
-                continue;
-            }
-        };
-        let source = &*source;
-        let volume = match Volume::open(&source) {
-            Ok(Some(volume)) => volume,
-            Ok(None) => continue,
-            Err(error) => {
-                hindered.push(format!("{name} cannot be read: {error}"));
-                continue;
-            }
-        };
-        if let Some((source, path)) = user_data_path(volume.label()) {
-            let place = format!("{name} ({}, {})", volume.file_system(), volume.label());
-            let data = volume.read(path, MAXIMUM_FILE);
-            seeds.push(Seed {
-                source,
-                device,
-                place,
-                data,
-            });
-        }
-    }
-    // A bootable ISO shows once as the whole device and again as its partition.
-    let whole: Vec<String> = seeds
-        .iter()
-        .filter(|seed| !seed.device.is_partition)
-        .map(|seed| seed.device.name.clone())
-        .collect();
-    seeds.retain(|seed| {
-        !seed.device.is_partition || !whole.iter().any(|name| is_part_of(&seed.device.name, name))
-    });
-    (seeds, hindered)
-}
-
-/// Whether a partition's name is that of a device and a number: `sda1`, `nvme0n1p1`.
-fn is_part_of(partition: &str, device: &str) -> bool {
-    partition.strip_prefix(device).is_some_and(|rest| {
-        let number = rest.strip_prefix('p').unwrap_or(rest);
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    })
-}
-
-fn seed(source: Source, (seeds, hindered): &Seeds) -> Answer {
-    let (label, path) = match source {
-        Source::ConfigDrive => ("config-2", "openstack/latest/user_data"),
-        _ => ("cidata", "user-data"),
-    };
-    let mut candidates = seeds.iter().filter(|seed| seed.source == source);
-    let Some(only) = candidates.next() else {
-        let mut outcome = format!("no volume is labelled {label}");
-        for hindrance in hindered {
-            outcome.push_str("; ");
-            outcome.push_str(hindrance);
-        }
-        return Answer::Nothing(outcome);
-    };
-    if candidates.next().is_some() {
-        let places: Vec<&str> = seeds
-            .iter()
-            .filter(|seed| seed.source == source)
-            .map(|seed| seed.place.as_str())
-            .collect();
-        return Answer::unusable(
-            format!(
-                "several volumes are labelled {label}: {}",
-                places.join(", ")
-            ),
-            "detach all but one",
-        );
-    }
-    let origin = format!("{path} on {}", only.place);
-    match &only.data {
-        Ok(Some(bytes)) => user_data(origin, bytes.clone()),
-        Ok(None) => Answer::Nothing(format!("{} has no file {path}", only.place)),
-        Err(error) => unreadable(&origin, error),
-    }
-}
-
+#[cfg(test)]
+mod choice_tests;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ReadAt;
+use super::device::Device;
 
 /// A block device with something in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +36,12 @@ pub trait Machine {
     /// When the kernel does not list them.
     fn block_devices(&self) -> io::Result<Vec<BlockDevice>>;
 
-    /// Opens a block device for reading.
+    /// Opens a block device for reading, which has `limit` for that and for all that
+    /// is read of it.
     ///
     /// # Errors
     /// When it cannot be opened; no medium counts as that.
-    fn open_device(&self, name: &str) -> io::Result<Box<dyn ReadAt>>;
+    fn open_device(&self, name: &str, limit: Duration) -> io::Result<Box<dyn ReadAt>>;
 
     /// Reads a regular file of at most `limit` bytes.
     ///
@@ -113,10 +116,10 @@ impl Machine for LinuxMachine {
         Ok(devices)
     }
 
-    fn open_device(&self, name: &str) -> io::Result<Box<dyn ReadAt>> {
+    fn open_device(&self, name: &str, limit: Duration) -> io::Result<Box<dyn ReadAt>> {
         // In sysfs a slash of a device's name is written as an exclamation mark.
         let path = self.path("/dev").join(name.replace('!', "/"));
-        Ok(Box::new(File::open(path)?))
+        Ok(Box::new(Device::open(path, limit)?))
     }
 
     fn read_file(&self, path: &Path, limit: u64) -> io::Result<FileContent> {

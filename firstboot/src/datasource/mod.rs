@@ -4,78 +4,84 @@
 //! wins:
 //!
 //! 1. the file named by `--config`, else by `nodekiln.config=PATH` on the kernel
-//!    command line;
+//!    command line; no other source is asked then;
 //! 2. `/etc/nodekiln/nodeconfig.yaml`;
 //! 3. the files `*.yaml`, `*.yml` and `*.json` of `/etc/nodekiln/nodeconfig.d`,
 //!    merged in the order of their names;
-//! 4. cloud-init's instance data, `/var/lib/cloud/instance/user-data.txt`;
-//! 5. a NoCloud seed: a volume labelled `cidata`, its file `user-data`;
+//! 4. cloud-init's instance data, `/var/lib/cloud/instance/user-data.txt`, else
+//!    `/run/cloud-init/instance-data-sensitive.json`;
+//! 5. a NoCloud seed: the folder or URL that `ds=nocloud;s=` names on the kernel
+//!    command line or as the machine's serial number, else a volume labelled
+//!    `cidata`; its file `user-data`;
 //! 6. an OpenStack config drive: a volume labelled `config-2`, its file
-//!    `openstack/latest/user_data`.
+//!    `openstack/latest/user_data`;
+//! 7. VMware's `guestinfo.userdata`, on a virtual machine of VMware's;
+//! 8. EC2's user data, on an instance of EC2.
+//!
+//! `--datasource NAME`, else `nodekiln.datasource=NAME` on the kernel command line,
+//! else `/etc/nodekiln/datasource` name one of 2 to 8 as the only one to ask,
+//! whatever the machine looks like.
 //!
 //! User data without a NodeConfig (a `#cloud-config`, say) is passed over. A
 //! source that is there but cannot be used (a named file that is missing, two
 //! seeds, a damaged message) ends the search: to go on would join the machine
-//! with a configuration that nobody meant.
+//! with a configuration that nobody meant. Sources after the winner are compared
+//! with it for a warning, except those that take the network or a program.
 //!
 //! Volumes are read by the small readers [`iso9660`] and [`vfat`], so that a
-//! kernel without those drivers will do and nothing needs to be mounted. Time
-//! limits are the caller's.
+//! kernel without those drivers will do and nothing needs to be mounted. Every
+//! source that waits for something has a time limit ([`Source::limit`]), and all
+//! together [`SEARCH`].
 
+mod answer;
+pub mod cloud_init;
+mod device;
+mod ec2;
+mod fetch;
+mod files;
 mod find;
+mod guestinfo;
 pub mod iso9660;
+mod kernel_command_line;
 mod machine;
+mod no_cloud;
+#[cfg(test)]
+mod pretended;
 mod read_at;
+#[cfg(test)]
+mod replay;
+pub mod seed_line;
+mod smbios;
+mod source;
 pub mod vfat;
 mod volume;
+mod volumes;
 
 use std::fmt;
 use std::path::PathBuf;
 
-pub use find::find;
+pub use find::{find, survey};
 pub use machine::{BlockDevice, FileContent, LinuxMachine, Machine};
 pub use read_at::ReadAt;
+pub use source::{DEVICE, GUESTINFO, INSTANCE_METADATA, SEARCH, SEED_URL, Source, VOLUMES};
 
 use crate::node_config::{MAXIMUM_USER_DATA, Parsed, Problem, decode, parse_parts};
+use crate::system::{Clock, Network, Programs, Variables};
 
-/// A kind of place where a NodeConfig can lie, in the order of asking.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// A file named on the command line or the kernel's.
-    NamedFile,
-    /// `/etc/nodekiln/nodeconfig.yaml`.
-    File,
-    /// `/etc/nodekiln/nodeconfig.d`.
-    Folder,
-    /// cloud-init's instance data.
-    CloudInit,
-    /// A NoCloud seed volume.
-    NoCloud,
-    /// An OpenStack config drive.
-    ConfigDrive,
-}
+/// What the search asks besides the machine's files and devices.
+pub trait Outside: Programs + Network + Clock {}
 
-impl fmt::Display for Source {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::NamedFile => "named file",
-            Self::File => "file",
-            Self::Folder => "folder of files",
-            Self::CloudInit => "cloud-init",
-            Self::NoCloud => "NoCloud seed",
-            Self::ConfigDrive => "config drive",
-        })
-    }
-}
+impl<T: Programs + Network + Clock> Outside for T {}
 
 /// How to search.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The file to read and no other; goes before the kernel command line.
     pub config: Option<PathBuf>,
+    /// The only source to ask; goes before the kernel command line.
+    pub datasource: Option<Source>,
+    /// Variables that name another instance metadata service.
+    pub variables: Variables,
 }
 
 /// One text of user data as it was delivered.
@@ -178,6 +184,57 @@ impl fmt::Display for Tried {
     }
 }
 
+/// What became of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its NodeConfig is the one.
+    Used,
+    /// It has nothing for us.
+    Nothing,
+    /// It holds the NodeConfig that is used as well.
+    Same,
+    /// It holds something else, which is not used.
+    Ignored,
+    /// It is there but cannot be used; the search ends.
+    Unusable,
+    /// It was not asked.
+    NotAsked,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Used => "used",
+            Self::Nothing => "nothing",
+            Self::Same => "same",
+            Self::Ignored => "ignored",
+            Self::Unusable => "unusable",
+            Self::NotAsked => "not asked",
+        })
+    }
+}
+
+/// What one source said.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// The source.
+    pub source: Source,
+    /// What became of it.
+    pub state: State,
+    /// What was found there, or why nothing was: lower case, no full stop.
+    pub outcome: String,
+}
+
+/// A search, with what every source said.
+#[derive(Debug)]
+pub struct Survey {
+    /// Every source that it came to, in the order of asking.
+    pub reports: Vec<Report>,
+    /// What the search gives.
+    pub outcome: Result<Found, FindError>,
+}
+
 /// Why no NodeConfig was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
@@ -196,18 +253,51 @@ pub enum FindError {
         problem: String,
         /// What to do about it.
         hint: String,
+        /// Whether it may mend itself.
+        may_pass: bool,
+    },
+    /// A source is named that does not exist.
+    #[error("{by} names the data source {name:?}, which does not exist")]
+    UnknownSource {
+        /// The name.
+        name: String,
+        /// Who names it.
+        by: String,
+    },
+    /// The image names a source in a file that cannot be used.
+    #[error("{problem}")]
+    Pin {
+        /// What is wrong with the file.
+        problem: String,
     },
 }
 
 impl FindError {
+    /// Whether it may mend itself: a server that does not answer yet, say.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused { may_pass: true, .. })
+    }
+
+    /// Whether nobody offers a NodeConfig, at least not now: nothing that a node
+    /// which has joined already has to mind.
+    pub fn is_absence(&self) -> bool {
+        self.may_pass() || matches!(self, Self::NotFound { .. })
+    }
+
     /// What to do about it.
-    pub fn hint(&self) -> &str {
+    pub fn hint(&self) -> String {
         match self {
+            Self::NotFound { tried } if tried.len() == 1 => {
+                "put a NodeConfig there, or name another source or none".into()
+            }
             Self::NotFound { .. } => {
                 "attach a NoCloud seed (label cidata) with the NodeConfig as user-data, or put it \
                  at /etc/nodekiln/nodeconfig.yaml"
+                    .into()
             }
-            Self::Refused { hint, .. } => hint,
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::UnknownSource { .. } => format!("data sources are: {}", Source::names()),
+            Self::Pin { .. } => format!("write one of {} there, or remove it", Source::names()),
         }
     }
 }

@@ -214,7 +214,7 @@ fn base64_of_something(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Standard base64 with white space anywhere.
-pub(super) fn base64_lenient(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn base64_lenient(bytes: &[u8]) -> Option<Vec<u8>> {
     // Almost every text is told apart by its first characters; do not copy it for that.
     let is_base64 = |byte: &u8| {
         byte.is_ascii_alphanumeric() || b"+/=".contains(byte) || byte.is_ascii_whitespace()

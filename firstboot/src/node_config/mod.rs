@@ -24,6 +24,7 @@ use std::fmt;
 
 pub use certificate::{Certificate, CertificateError, check_node_certificate, read_certificates};
 pub use check::{check, with_defaults};
+pub(crate) use decode::base64_lenient;
 pub use decode::{DecodeError, Decoded, MAXIMUM_USER_DATA, Part, decode};
 pub use model::NodeConfig;
 pub use node_name::{

@@ -91,6 +91,7 @@ impl Error {
         match self {
             Self::Firewall(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
+            Self::NotFound(error) if error.may_pass() => 6,
             Self::NotFound(_)
             | Self::Invalid { .. }
             | Self::Render(render::Error::Field { .. } | render::Error::Cluster { .. })
@@ -118,7 +119,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound(error) => Some(error.hint().to_owned()),
+            Self::NotFound(error) => Some(error.hint()),
             Self::Invalid { problems } => problems.iter().find_map(|problem| problem.hint.clone()),
             Self::Firewall(error) => Some(error.hint()),
             Self::Storage(error) => error.hint(),

@@ -192,10 +192,14 @@ fn work(
     }
 
     let found = match find() {
-        Err(FindError::NotFound { .. }) if work.was_done_by(&machine) => {
-            let text = "no node configuration is offered any more; this node stays as it is";
-            work.info(text);
-            system.milestone(text);
+        Err(error) if error.is_absence() && work.was_done_by(&machine) => {
+            let text = match &error {
+                FindError::NotFound { .. } => "no node configuration is offered any more".into(),
+                error => format!("the node configuration cannot be read now ({error})"),
+            };
+            let text = format!("{text}; this node stays as it is");
+            work.info(&text);
+            system.milestone(&text);
             system.ready();
             return Ok(());
         }

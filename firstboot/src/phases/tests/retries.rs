@@ -63,3 +63,31 @@ fn a_node_of_an_earlier_version_stays_one() {
             .is_some()
     );
 }
+
+#[test]
+fn a_server_of_seeds_that_does_not_answer_is_waited_for_only_before_joining() {
+    let machine = machine();
+    let unreachable = |may_pass: bool| {
+        let find = move || {
+            Err(FindError::Refused {
+                source_kind: Source::NoCloud,
+                problem: "http://seeds.example/user-data answers 503".into(),
+                hint: "it is tried again".into(),
+                may_pass,
+            })
+        };
+        run(&machine, &find, &Variables::default())
+    };
+    assert_eq!(unreachable(true).unwrap_err().exit_code(), 6);
+    assert_eq!(unreachable(false).unwrap_err().exit_code(), 2);
+    work_with(&machine, &sample()).unwrap();
+    machine.reboot();
+    unreachable(true).unwrap();
+    assert_eq!(machine.changes.get(), 0);
+    let told = milestones(&machine)
+        .into_iter()
+        .any(|line| line.contains("answers 503") && line.ends_with("this node stays as it is"));
+    assert!(told);
+    // What a person has to mend is an error now as then.
+    assert_eq!(unreachable(false).unwrap_err().exit_code(), 2);
+}
