@@ -20,7 +20,6 @@ mod kubeconfig;
 mod kubelet_config;
 mod kubelet_environment;
 mod kubelet_home;
-mod local_disks;
 mod max_pods;
 mod modules;
 mod node;
@@ -41,7 +40,6 @@ pub use expression::{ExpressionError, Variables as ExpressionVariables, evaluate
 pub use facts::{Facts, Instance, InterfaceLimits, Names, Version};
 pub use hosts::{api_server_host, hosts};
 pub use kubelet_config::{cluster_dns, merge};
-pub use local_disks::{LocalDisks, Strategy, local_disks};
 pub use modules::MODULES;
 pub use reserved::{kube_reserved_cpu, kube_reserved_memory, kube_reserved_memory_of_pods};
 pub use sandbox_image::{dns_suffix, sandbox_image};
