@@ -3,6 +3,7 @@
 
 pub mod cloud;
 pub mod command;
+pub mod damage;
 pub mod debian_base;
 pub mod first_boot;
 pub mod joining;
@@ -10,6 +11,8 @@ pub mod judges;
 pub mod namespace;
 pub mod plain;
 pub mod program;
+pub mod refusal;
 pub mod sequences;
+pub mod server;
 pub mod small_base;
 pub mod volumes;

@@ -127,7 +127,7 @@ pub fn disk(folder: &Path, tree: &Path, shape: &Shape<'_>) -> PathBuf {
     let name = text(&image);
     let mut table = vec![
         "--disk-guid=6a5b0f1e-9a63-4c0d-8f0c-0d6a5e2b7c11".to_owned(),
-        format!("--new=15:{}:+{}", ESP_START / 512, ESP_SIZE / 512 - 1),
+        format!("--new=15:{}:+{}", ESP_START / 512, ESP_SIZE / 512),
         "--typecode=15:ef00".to_owned(),
     ];
     for number in 1..=shape.roots {

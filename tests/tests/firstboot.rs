@@ -8,40 +8,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
+use nodekiln_tests::first_boot::program;
 use serde_json::Value;
 use tempfile::TempDir;
 
 const CERTIFICATE: &str = include_str!("../../firstboot/src/node_config/testdata/ca.pem");
 const UNIT: &str =
     include_str!("../../overlays/linux/etc/systemd/system/nodekiln-firstboot.service");
-
-/// The program, built if it is not.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "nodekiln-firstboot",
-                "--bin",
-                "firstboot",
-            ])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(built.success());
-        let test = std::env::current_exe().expect("a test knows where it lies");
-        let folder = test
-            .parent()
-            .and_then(Path::parent)
-            .expect("target/debug/deps/TEST");
-        folder.join("firstboot")
-    })
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

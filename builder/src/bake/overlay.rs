@@ -216,7 +216,8 @@ fn read_node(found: &walkdir::DirEntry) -> Result<OverlayNode> {
         return Err(Error::input(format!(
             "lay {}: a device, pipe or socket cannot be in an overlay",
             path.display()
-        )));
+        ))
+        .hint("remove it: overlays hold files, folders and links"));
     }
     read_file(path)
 }

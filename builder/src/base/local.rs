@@ -111,7 +111,15 @@ fn stamp(path: &Path) -> Result<(u64, SystemTime)> {
         let metadata = std::fs::metadata(path)?;
         Ok::<_, std::io::Error>((metadata.len(), metadata.modified()?))
     };
-    look().doing(|| format!("open {}", path.display()))
+    look().map_err(|error| {
+        let is_absent = error.kind() == std::io::ErrorKind::NotFound;
+        let error = Error::io(format!("open {}", path.display()), error);
+        if is_absent {
+            error.hint("base.path starts from the folder of the profile")
+        } else {
+            error
+        }
+    })
 }
 
 /// A local file is the user's own: a wrong one is wrong input.

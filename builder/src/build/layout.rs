@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::disk::gpt::{self, Gpt};
 use crate::disk::{Slice, Storage};
 use crate::error::{Context as _, Error, Result};
-use crate::os::partitions;
+use crate::os::{mount_point, partitions};
 use crate::plan::{self, Target};
 use crate::progress::Progress;
 use crate::report::PartitionEntry;
@@ -32,6 +32,7 @@ pub struct Part {
 pub struct Layout {
     gpt: Gpt,
     parts: BTreeMap<Target, Part>,
+    unusable_esp: Option<String>,
 }
 
 /// Looks into every partition and finds those that matter.
@@ -48,7 +49,13 @@ pub fn find(storage: &Arc<dyn Storage>, progress: &dyn Progress) -> Result<Layou
         .iter()
         .filter_map(|candidate| Some((candidate.number, candidate.file_system?)))
         .collect();
+    let unusable_esp = partitions::unusable_esp(&candidates);
     let found = partitions::choose(candidates)?;
+    if let Some(problem) = &unusable_esp {
+        progress.warn(&format!(
+            "the EFI system partition is left alone: {problem}"
+        ));
+    }
     let mut parts = BTreeMap::new();
     for (target, number) in found.by_target() {
         if let (Some(partition), Some(kind)) = (gpt.partition(number), kinds.get(&number)) {
@@ -60,13 +67,56 @@ pub fn find(storage: &Arc<dyn Storage>, progress: &dyn Progress) -> Result<Layou
             parts.insert(target, part);
         }
     }
-    Ok(Layout { gpt, parts })
+    Ok(Layout {
+        gpt,
+        parts,
+        unusable_esp,
+    })
 }
 
 impl Layout {
+    /// Writes the partition table anew when only one of its copies was good:
+    /// Linux does not boot from a disk of which only the backup is.
+    ///
+    /// # Errors
+    /// As [`Gpt::write`].
+    pub fn mend_table(self, storage: &dyn Storage) -> Result<Self> {
+        if *self.gpt.origin() == gpt::Origin::Both {
+            return Ok(self);
+        }
+        self.gpt.write(storage)?;
+        let gpt = gpt::read(storage)?;
+        self.with_table(&gpt)
+    }
+
     /// The partition with the root file system.
     pub fn root(&self) -> &Part {
         &self.parts[&Target::Root]
+    }
+
+    /// Refuses a plan that means the EFI system partition when that cannot be
+    /// used: on the root below it the machine would never see what is laid.
+    ///
+    /// # Errors
+    /// [`crate::Class::Input`] with why it cannot be used.
+    pub fn check_esp(&self, plan: &plan::Plan) -> Result<()> {
+        let Some(problem) = &self.unusable_esp else {
+            return Ok(());
+        };
+        let point = mount_point(Target::Esp);
+        let root = plan.volumes.get(&Target::Root);
+        let hidden = root
+            .iter()
+            .flat_map(|volume| volume.entries.keys())
+            .find(|path| **path != point && path.starts_with(&point));
+        match hidden {
+            None => Ok(()),
+            Some(path) => Err(Error::input(format!(
+                "lay {path}: the EFI system partition cannot be used"
+            ))
+            .caused_by(problem.clone())
+            .hint("check a copy of the partition with: fsck.vfat -a")),
+        }
     }
 
     /// Number of the last partition on the disk.

@@ -20,15 +20,16 @@ use serde::Serialize;
 
 use crate::bake::{self, LocalContents};
 use crate::disk::{self, BaseImage, CowDisk, Slice, Storage};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Class, Context as _, Error, Result};
 use crate::lock::model::LockedProfile;
-use crate::os::{self, Image};
+use crate::os::{self, Image, Os};
 use crate::output::Pending;
 use crate::plan::{self, Plan, Target};
+use crate::profile::model::Profile;
 use crate::profile::{Loaded, size};
 use crate::progress::{Progress, Step};
 use crate::report::Manifest;
-use crate::store::{Store, Verification};
+use crate::store::{Store, Verification, shown};
 use crate::volume::{self, Access, FileSystem, Timestamp};
 use crate::{environment, firstboot};
 
@@ -94,7 +95,7 @@ impl Prepared {
     /// Waits until the base is known to be what was pinned.
     ///
     /// # Errors
-    /// [`crate::Class::Dependency`] when it is not.
+    /// [`Class::Dependency`] when it is not.
     pub fn verify_base(&mut self) -> Result<()> {
         let running = self.verification.take();
         running.map_or(Ok(()), |running| running.finish().map(drop))
@@ -105,7 +106,7 @@ impl Prepared {
 /// [`run`] wants it before anything gets its final name.
 ///
 /// # Errors
-/// [`crate::Class::Dependency`] when the store lacks an input; else what the
+/// [`Class::Dependency`] when the store lacks an input; else what the
 /// base and the plan give.
 pub fn prepare(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared> {
     progress.begin(Step::Plan, &request.loaded.profile.metadata.name, None);
@@ -125,20 +126,22 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
                 request.loaded.file.display()
             ))
         })?;
-    let options = disk::OpenOptions {
-        allow_backing_file: profile.spec.base.allow_backing_file,
+    let Base {
+        disk: base,
+        layout,
+        mut image,
+        os,
+    } = match Base::read(profile, verification.path(), progress) {
+        Ok(base) => base,
+        Err(error) => {
+            let error = error.context(format!("use the base {}", base_name(profile)));
+            return judged(Err(error), verification);
+        }
     };
-    let base = disk::open_base(verification.path(), &options)?;
-    let layout = layout::find(&base.storage, progress)?;
-    let volumes = layout.open(&base.storage, Access::Read, Timestamp::default())?;
     let epoch = match environment::source_date_epoch()? {
         Some(epoch) => epoch,
-        None => volumes
-            .get(&Target::Root)
-            .map_or(0, |root| root.last_written().seconds),
+        None => image.last_written().seconds,
     };
-    let mut image = Image::new(volumes)?;
-    let os = os::detect(&mut image)?;
     progress.note(&format!(
         "found {} in a disk of {}",
         os.pretty_name,
@@ -164,6 +167,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     };
     let mut plan = plan::compute(&inputs, &mut image)?;
     plan.by_kernel = request.engine == Engine::Mount;
+    layout.check_esp(&plan)?;
     let manifest = plan::release::manifest(&inputs, Some(plan.key()));
     Ok(Prepared {
         plan,
@@ -181,6 +185,57 @@ fn is_of(found: &str, wish: &str) -> bool {
     found
         .strip_prefix(wish)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+']))
+}
+
+/// A base and what was found in it.
+struct Base {
+    disk: BaseImage,
+    layout: Layout,
+    image: Image,
+    os: Os,
+}
+
+impl Base {
+    fn read(profile: &Profile, path: &Path, progress: &dyn Progress) -> Result<Self> {
+        let options = disk::OpenOptions {
+            allow_backing_file: profile.spec.base.allow_backing_file,
+        };
+        let disk = disk::open_base(path, &options)?;
+        let layout = layout::find(&disk.storage, progress)?;
+        let volumes = layout.open(&disk.storage, Access::Read, Timestamp::default())?;
+        let mut image = Image::new(volumes)?;
+        let os = os::detect(&mut image)?;
+        Ok(Self {
+            disk,
+            layout,
+            image,
+            os,
+        })
+    }
+}
+
+/// The base as the profile names it: what is wrong with it is wrong there, and
+/// not in the store.
+fn base_name(profile: &Profile) -> String {
+    let base = &profile.spec.base;
+    match (&base.path, &base.url) {
+        (Some(path), _) => path.display().to_string(),
+        (None, Some(url)) => shown(url),
+        (None, None) => "from packages".to_owned(),
+    }
+}
+
+/// What a reader of the base gave, now that all of it was hashed: a base that was
+/// damaged in the store explains whatever seems to be wrong in it.
+fn judged<T>(outcome: Result<T>, verification: Verification) -> Result<T> {
+    match &outcome {
+        // Nobody waits for a hash to hear of this.
+        Err(error) if !matches!(error.class(), Class::Input | Class::Unsupported) => {}
+        _ => {
+            verification.finish()?;
+        }
+    }
+    outcome
 }
 
 /// The wished size of the disk, if it is not the base's.
@@ -204,7 +259,7 @@ fn disk_size(loaded: &Loaded, base: u64) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// As [`prepare`], [`bake::apply`], [`bake::verify`] and the output formats;
-/// [`crate::Class::Environment`] when the output folder cannot be used.
+/// [`Class::Environment`] when the output folder cannot be used.
 pub fn run(request: &Request<'_>, output: &Path, progress: &dyn Progress) -> Result<Built> {
     let log = Log::new(progress);
     let prepared = prepare(request, &log)?;
@@ -225,11 +280,16 @@ pub fn run(request: &Request<'_>, output: &Path, progress: &dyn Progress) -> Res
         place.finish(&work)?;
         Ok(built(manifest, false))
     });
-    if outcome.is_err() {
+    outcome.map_err(|error| {
         // The error that matters is the first one.
         std::fs::remove_dir_all(&work).ok();
-    }
-    outcome
+        let image_is_full = volume::problem(&error) == Some(volume::Problem::NoSpace);
+        if error.class() == Class::Environment && !image_is_full {
+            error.context(format!("write images to {}", place.folder().display()))
+        } else {
+            error
+        }
+    })
 }
 
 fn make(
@@ -257,19 +317,21 @@ fn make(
     let storage: Arc<dyn Storage> = disk.clone();
     if plan.disk_size.is_some() {
         layout = grow(&storage, layout, size, progress)?;
+    } else {
+        layout = layout.mend_table(storage.as_ref())?;
     }
 
-    copy_and_bake(request, &plan, &disk, &layout, progress)?;
     manifest.partitions = layout.entries();
     // What is not sound never gets a name: the files are in the hidden folder of
     // the build.
-    let storage: Arc<dyn Storage> = disk.clone();
     let check = || check(&plan, &storage, &layout, progress);
-    manifest.images = write::images(&plan, &disk, raw, work, check, progress)?;
+    let images = copy_and_bake(request, &plan, &disk, &layout, progress)
+        .and_then(|()| write::images(&plan, &disk, raw, work, check, progress));
     // Nothing gets its final name before the base is known to be what was pinned.
-    if let Some(running) = verification {
-        running.finish()?;
-    }
+    manifest.images = match verification {
+        Some(running) => judged(images, running)?,
+        None => images?,
+    };
     write::documents(work, &manifest)?;
     Ok(manifest)
 }
@@ -342,12 +404,13 @@ fn bake(
         // A kernel wants the whole disk in a file.
         disk.materialize(progress)?;
         progress.note("the kernel edits the file systems: asked for");
-        layout.mount(disk.file(), epoch)?
+        layout.mount(disk.file(), epoch)
     } else {
         progress.note("this process edits the file systems: they are ext4 and FAT");
         let storage: Arc<dyn Storage> = disk.clone();
-        layout.open(&storage, Access::Write, epoch)?
-    };
+        layout.open(&storage, Access::Write, epoch)
+    }
+    .doing(|| format!("edit the base {}", base_name(&request.loaded.profile)))?;
     let store = request.store.clone();
     let contents = LocalContents::new(move |digest| {
         store
@@ -385,7 +448,7 @@ fn check(
             Ok(findings) => findings,
             // A kernel may write what is not known here: it is not a failure, but
             // nobody may take it for a check that passed.
-            Err(error) if error.class() == crate::Class::Unsupported => {
+            Err(error) if error.class() == Class::Unsupported => {
                 progress.warn(&format!(
                     "{} could not run: {}",
                     doing(),

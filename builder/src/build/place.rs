@@ -1,7 +1,7 @@
 //! Where a build lands: `OUTPUT/PROFILE/KEY`, all at once or not at all.
 
 use std::fs::{File, TryLockError};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,7 +55,12 @@ impl Place {
     ) -> Result<Self> {
         let parent = output.join(profile);
         let doing = || format!("use the output folder {}", parent.display());
-        std::fs::create_dir_all(&parent).doing(doing)?;
+        std::fs::create_dir_all(&parent).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::input(doing())
+                .caused_by(error)
+                .hint("a file is in its place: move it, or choose another folder with --output"),
+            _ => Error::io(doing(), error),
+        })?;
         let lock = File::options()
             .create(true)
             .truncate(false)

@@ -4,6 +4,7 @@
 
 mod boot;
 mod build;
+mod cloud_config;
 mod completion;
 mod convert;
 mod doctor;

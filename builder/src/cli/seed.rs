@@ -7,7 +7,7 @@ use nodekiln::{Class, Error, Result};
 use nodekiln_qemu::{Format, Part};
 use serde::Serialize;
 
-use super::{Context, inputs};
+use super::{Context, cloud_config, inputs};
 
 /// Write a seed disk from a NodeConfig: what a machine reads on its first boot
 #[derive(Debug, Args)]
@@ -25,7 +25,9 @@ pub struct SeedArguments {
     /// The NodeConfig; checked before anything is written
     #[arg(long, value_name = "FILE")]
     node_config: Option<PathBuf>,
-    /// Further user data for cloud-init: a #cloud-config file or a script
+    /// Further user data for cloud-init: a #cloud-config file or a script. No key
+    /// may stand in two #cloud-config files: cloud-init would keep only one of
+    /// both, unless the later file says how to merge them (merge_how)
     #[arg(long, value_name = "FILE")]
     cloud_config: Vec<PathBuf>,
     /// How the disk is laid out
@@ -64,9 +66,15 @@ impl SeedArguments {
             return Ok(None);
         };
         let mut seed = nodekiln_qemu::Seed::of_node_config(inputs::node_config(path)?);
+        let mut files = Vec::new();
         for path in &self.cloud_config {
-            seed.parts
-                .push(Part::of_cloud_init(inputs::small_file(path)?).map_err(from_qemu)?);
+            files.push((path.clone(), inputs::small_file(path)?));
+        }
+        cloud_config::check(&files)?;
+        for (path, bytes) in files {
+            let part = Part::of_cloud_init(bytes)
+                .map_err(|error| from_qemu(error).context(format!("read {}", path.display())))?;
+            seed.parts.push(part);
         }
         if let Some(id) = &self.instance_id {
             seed.instance_id.clone_from(id);

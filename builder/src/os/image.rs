@@ -7,7 +7,7 @@ use super::tree::{Tree, fixed};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::plan::Target;
-use crate::volume::{DirectoryEntry, Kind, Metadata, Volume};
+use crate::volume::{DirectoryEntry, Kind, Metadata, Timestamp, Volume};
 
 /// The volumes of an image as one tree: root at `/`, a separate boot volume at
 /// `/boot`, the EFI system partition at `/boot/efi`.
@@ -39,6 +39,13 @@ impl Image {
                 "look at an image without its root volume",
             ))
         }
+    }
+
+    /// When the root volume was last written.
+    pub fn last_written(&self) -> Timestamp {
+        self.volumes
+            .get(&Target::Root)
+            .map_or_else(Timestamp::default, |root| root.last_written())
     }
 
     /// Gives the volumes back.

@@ -109,6 +109,36 @@ fn look_into(slice: Arc<dyn Storage>) -> Result<(String, Look)> {
     Ok((label, look(&mut image)?))
 }
 
+/// Why no EFI system partition can be used although the disk has one; `None`
+/// when it has none, or exactly one that can be read.
+pub fn unusable_esp(candidates: &[Candidate]) -> Option<String> {
+    let esps: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| candidate.type_guid == Guid::ESP)
+        .collect();
+    match esps.as_slice() {
+        [] => None,
+        [one] => match (&one.problem, one.file_system) {
+            (Some(problem), _) => Some(chain(problem)),
+            (None, Some(FileSystem::Fat)) => None,
+            (None, _) => Some(format!("partition {} holds no FAT", one.number)),
+        },
+        several => Some(format!("the disk has {} of them", several.len())),
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(current) = cause {
+        text.push_str(": ");
+        text.push_str(&current.to_string());
+        cause = current.source();
+    }
+    text
+}
+
 /// Opens the partitions that were chosen, for a bake whose time stamps are
 /// `epoch`.
 ///
@@ -200,8 +230,8 @@ pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
             candidate.content == Look::Boot && candidate.file_system == Some(FileSystem::Ext4)
         })
     });
-    // An EFI system partition that cannot be read is left alone: nothing but a
-    // look at its random seed depends on it.
+    // An EFI system partition that cannot be read is left alone: whoever wants
+    // to write there asks `unusable_esp`.
     let esp = only(&|candidate| {
         candidate.type_guid == Guid::ESP
             && candidate.file_system == Some(FileSystem::Fat)

@@ -139,7 +139,8 @@ impl<'a> Draft<'a> {
             return Err(Error::input(format!(
                 "plan {real} for {reason}: the image has a {} there",
                 kind_name(found.kind)
-            )));
+            ))
+            .hint("give it another path: what the image has of another kind is not replaced"));
         }
         if let Some((removed, by)) = self.removal_over(&real) {
             return Err(Error::input(format!(
@@ -251,7 +252,8 @@ impl<'a> Draft<'a> {
             Some(found) => Err(Error::input(format!(
                 "plan {path} for {reason}: {parent} is a {}, not a folder",
                 kind_name(found.kind)
-            ))),
+            ))
+            .hint("give it a path whose folders are folders")),
             None => {
                 self.plan_parents(&parent, reason)?;
                 let entry = Entry {

@@ -69,9 +69,19 @@ pub(super) fn plan(draft: &mut Draft<'_>, overlays: &[Overlay], profile: &Profil
     let mut problems = Vec::new();
     for overlay in overlays {
         let reason = format!("overlay {}", overlay.name);
+        let mut failed: Option<&ImagePath> = None;
         for (path, entry) in &overlay.entries {
+            // What lies below a folder that cannot be laid is no further problem.
+            if failed.is_some_and(|folder| path.starts_with(folder)) {
+                continue;
+            }
             if let Err(error) = plan_entry(draft, path, entry, profile, &reason) {
-                problems.push(error);
+                failed = Some(path);
+                // An error with a place names the file already.
+                problems.push(match error.place() {
+                    Some(_) => error,
+                    None => error.context(format!("lay {}", entry.origin)),
+                });
             }
         }
     }

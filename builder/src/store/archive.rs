@@ -328,12 +328,15 @@ impl<R: Read> Read for Honest<R> {
 fn damaged(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => Error::dependency("read an archive: it is damaged").caused_by(error),
+        Err(error) => Error::dependency("read an archive: it is damaged")
+            .caused_by(error)
+            .hint("get it again, and compare its checksum with the publisher's"),
     }
 }
 
 fn refused(problem: impl std::fmt::Display) -> Error {
     Error::dependency(format!("read an archive: {problem}"))
+        .hint("get it from its publisher, and compare its checksum: no honest archive is like this")
 }
 
 fn invalid(text: &str) -> io::Error {

@@ -188,7 +188,7 @@ impl Client {
 }
 
 /// The URL without what may be secret: user, password, query and fragment.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     match Url::parse(url) {
         Ok(mut parsed) => {
             parsed.set_username("").ok();

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 pub use digest::Digest;
 pub use download::{FetchOptions, Fetcher};
 pub use exclusive::Exclusive;
+pub(crate) use http::shown;
 pub use read::{StoreFile, Verification};
 pub use write::Draft;
 

@@ -41,5 +41,11 @@ pub(crate) fn storage_failed(doing: impl Into<String>, error: &io::Error) -> Err
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Problem::Damaged,
         _ => Problem::Io,
     };
-    refuse(problem, doing, error.to_string())
+    let refusal = refuse(problem, doing, error.to_string());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            refusal.hint("free some space, or choose another folder with --output")
+        }
+        _ => refusal,
+    }
 }

@@ -192,7 +192,9 @@ pub fn read(storage: &dyn Storage) -> Result<Gpt> {
                 return Ok(gpt);
             }
             Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(Error::input(doing()).caused_by(error));
+                return Err(Error::input(doing()).caused_by(error).hint(
+                    "the image is damaged: `qemu-img check IMAGE` tells more; fetch it again",
+                ));
             }
             Err(ReadError::Io(error)) => return Err(Error::io(doing(), error)),
             Err(ReadError::Absent) => {}

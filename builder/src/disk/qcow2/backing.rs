@@ -47,7 +47,7 @@ impl Chain {
             return Err(Error::unsupported(doing())
                 .caused_by("the image needs another file, and that was not allowed")
                 .hint(
-                    "allow backing files, or make the image whole: \
+                    "allow it (allowBackingFile: true beside the base's path), or make the image whole: \
                      qemu-img convert -O qcow2 IMAGE base.qcow2",
                 ));
         }

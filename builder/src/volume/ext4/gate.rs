@@ -323,11 +323,12 @@ impl Superblock {
         let cleaning = "check a copy of the partition, and put it back: \
             dd it to a file, e2fsck -fy FILE, dd it back";
         if self.state & STATE_ERRORS != 0 || self.error_count != 0 {
-            return Err(damaged(format!(
-                "the kernel recorded errors in it ({} of them)",
-                self.error_count
-            ))
-            .hint(cleaning));
+            // The state alone says that there were some.
+            let number = match self.error_count {
+                0 => String::new(),
+                count => format!(" ({count} of them)"),
+            };
+            return Err(damaged(format!("the kernel recorded errors in it{number}")).hint(cleaning));
         }
         let dirty = self.needs_recovery();
         if dirty && self.compat & COMPAT_FAST_COMMIT != 0 {
