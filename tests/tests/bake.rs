@@ -261,7 +261,7 @@ fn unit_overlay() -> Overlay {
     }
 }
 
-fn store(digest: &Digest) -> Result<Box<dyn std::io::Read>> {
+fn store(digest: &Digest) -> Result<Box<dyn std::io::Read + Send>> {
     assert_eq!(*digest, Content::inline(kubelet()).sha256);
     Ok(Box::new(std::io::Cursor::new(kubelet())))
 }

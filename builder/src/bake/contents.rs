@@ -16,7 +16,7 @@ pub trait Contents {
     ///
     /// # Errors
     /// What the source gives.
-    fn open(&self, content: &Content) -> Result<Box<dyn Read + '_>>;
+    fn open(&self, content: &Content) -> Result<Box<dyn Read + Send + '_>>;
 }
 
 /// Files of this machine and bytes in memory; what lies in the store comes from
@@ -27,7 +27,7 @@ pub struct LocalContents<F> {
 
 impl<F> LocalContents<F>
 where
-    F: Fn(&Digest) -> Result<Box<dyn Read>>,
+    F: Fn(&Digest) -> Result<Box<dyn Read + Send>>,
 {
     /// With `store`, which opens an object of the store.
     pub fn new(store: F) -> Self {
@@ -43,12 +43,14 @@ impl<F> std::fmt::Debug for LocalContents<F> {
 
 impl<F> Contents for LocalContents<F>
 where
-    F: Fn(&Digest) -> Result<Box<dyn Read>>,
+    F: Fn(&Digest) -> Result<Box<dyn Read + Send>>,
 {
-    fn open(&self, content: &Content) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, content: &Content) -> Result<Box<dyn Read + Send + '_>> {
         match &content.source {
             Source::Store => (self.store)(&content.sha256),
-            Source::File(path) => open_file(path).map(|file| Box::new(file) as Box<dyn Read>),
+            Source::File(path) => {
+                open_file(path).map(|file| Box::new(file) as Box<dyn Read + Send>)
+            }
             Source::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
         }
     }

@@ -4,6 +4,7 @@
 //! base: when anything fails, the layer is thrown away, so nothing here needs
 //! to be undone.
 
+mod ahead;
 pub mod contents;
 pub mod overlay;
 mod room;
@@ -176,11 +177,16 @@ fn write_content(
         size: 0,
         progress,
     };
-    let written = {
+    let mut write =
+        |source: &mut dyn Read| volume.write_file(path, content.size, source, &entry.attributes);
+    let written = if content.size >= ahead::LEAST {
+        let written;
+        (written, checked) = ahead::read_ahead(checked, write);
+        written
+    } else {
         // One large buffer between the source and the volume: the volume sees
         // full pieces whatever the source gives.
-        let mut buffered = io::BufReader::with_capacity(PIECE, &mut checked);
-        volume.write_file(path, content.size, &mut buffered, &entry.attributes)
+        write(&mut io::BufReader::with_capacity(PIECE, &mut checked))
     };
     progress.check()?;
     // A source that ends early or late makes the volume fail first; the digest
@@ -200,7 +206,7 @@ fn write_content(
 
 /// Hashes and counts what passes, reports it, and ends when asked to.
 struct Checked<'a> {
-    inner: Box<dyn Read + 'a>,
+    inner: Box<dyn Read + Send + 'a>,
     hash: Sha256,
     size: u64,
     progress: &'a dyn Progress,

@@ -9,7 +9,7 @@ use crate::plan::{Source, overlay::OverlayNode};
 use crate::progress::Silent;
 
 /// The store of the tests: it has the one component.
-fn store(digest: &Digest) -> Result<Box<dyn Read>> {
+fn store(digest: &Digest) -> Result<Box<dyn Read + Send>> {
     let mut head = b"\x7fELF\x02\x01\x01".to_vec();
     head.resize(20, 0);
     head[18] = 62;
@@ -91,7 +91,7 @@ fn verify_lists_every_difference() {
 #[test]
 fn refuses_content_that_is_not_what_was_pinned() {
     let (plan, mut image) = planned(debian(), &profile(), Vec::new()).expect("plans");
-    let wrong = |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; 20])) as Box<dyn Read>);
+    let wrong = |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; 20])) as Box<dyn Read + Send>);
     let error = apply(
         &plan,
         image.volumes_mut(),
@@ -100,7 +100,7 @@ fn refuses_content_that_is_not_what_was_pinned() {
     )
     .expect_err("another content");
     assert_eq!(error.class(), Class::Dependency);
-    let short = |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; 3])) as Box<dyn Read>);
+    let short = |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; 3])) as Box<dyn Read + Send>);
     assert!(
         apply(
             &plan,

@@ -415,7 +415,7 @@ fn bake(
     let contents = LocalContents::new(move |digest| {
         store
             .open_object(digest)
-            .map(|file| Box::new(file) as Box<dyn std::io::Read>)
+            .map(|file| Box::new(file) as Box<dyn std::io::Read + Send>)
     });
     let applied = bake::apply(plan, &mut volumes, &contents, progress)?;
     progress.note(&format!(
