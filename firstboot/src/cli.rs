@@ -14,6 +14,7 @@ use nodekiln_firstboot::phases::reset::{self, Wish};
 use nodekiln_firstboot::phases::{self, Error};
 use nodekiln_firstboot::render::{self, Facts};
 use nodekiln_firstboot::system::{Files as _, Folder, Linux, NewFile, Variables, is_current};
+use nodekiln_firstboot::validation::{Skips, UnknownName};
 
 const HELP: &str = "\
 Joins a machine to an Amazon EKS cluster on its first boot.
@@ -32,6 +33,8 @@ Options of run and sources:
   --config FILE        take this NodeConfig and look no further
   --datasource NAME    ask this place alone: file, folder, cloud-init, nocloud,
                        config-drive, vmware or ec2
+  --skip CHECK         of run: leave a check before joining out; may be given again
+                       and again
   --json               of sources: as JSON
 
 Options of check:
@@ -199,7 +202,10 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
         "--help" | "-h" | "help" => print(HELP),
         "--version" | "-V" => print(&format!("firstboot {}\n", env!("CARGO_PKG_VERSION"))),
         "run" | "check" | "render" | "status" | "reset" | "sources" if wants_help => print(HELP),
-        "run" => run_all(&Options::parse("run", rest, &["--config", "--datasource"])?),
+        "run" => {
+            let allowed = ["--config", "--datasource", "--skip"];
+            run_all(&Options::parse("run", rest, &allowed)?)
+        }
         "check" => {
             let allowed = ["--config", "--json", "--live", "--skip"];
             check(&Options::parse("check", rest, &allowed)?)
@@ -232,7 +238,15 @@ fn print(text: &str) -> Result<u8, Failure> {
     }
 }
 
+fn unknown(name: UnknownName) -> Failure {
+    Failure {
+        hint: Some(name.hint()),
+        ..Failure::new(BAD_INPUT, name.to_string())
+    }
+}
+
 fn run_all(options: &Options) -> Result<u8, Failure> {
+    let skips = Skips::new(options.skip.iter().map(String::as_str)).map_err(unknown)?;
     let system = Linux::new();
     let search = sources::options(options)?;
     let _lock = lock()?;
@@ -241,6 +255,7 @@ fn run_all(options: &Options) -> Result<u8, Failure> {
         &system,
         &|| datasource::find(&search, &machine, &system),
         &Variables::from_process(),
+        &skips,
     );
     // What went wrong was told to the log and the console already.
     Ok(outcome.map_or_else(|error| error.exit_code(), |()| 0))
@@ -320,10 +335,7 @@ fn check_live(options: &Options) -> Result<u8, Failure> {
     let checked = live::check(options.config.as_deref(), &options.skip);
     let checked = checked.map_err(|refused| match refused {
         Refused::Machine(error) => Failure::from(*error),
-        Refused::Unknown(unknown) => Failure {
-            hint: Some(unknown.hint()),
-            ..Failure::new(BAD_INPUT, unknown.to_string())
-        },
+        Refused::Unknown(name) => unknown(name),
     })?;
     for remark in &checked.remarks {
         // A remark, not the result.

@@ -55,6 +55,9 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// Checks before joining failed.
+    #[error(transparent)]
+    Refused(#[from] crate::validation::Refusal),
     /// The firewall could not be asked or told.
     #[error(transparent)]
     Firewall(#[from] crate::firewall::Error),
@@ -92,6 +95,7 @@ impl Error {
             Self::Firewall(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
             Self::NotFound(error) if error.may_pass() => 6,
+            Self::Refused(refusal) => refusal.exit_code(),
             Self::NotFound(_)
             | Self::Invalid { .. }
             | Self::Render(render::Error::Field { .. } | render::Error::Cluster { .. })
@@ -122,6 +126,7 @@ impl Error {
             Self::NotFound(error) => Some(error.hint()),
             Self::Invalid { problems } => problems.iter().find_map(|problem| problem.hint.clone()),
             Self::Firewall(error) => Some(error.hint()),
+            Self::Refused(refusal) => Some(refusal.hint()),
             Self::Storage(error) => error.hint(),
             Self::Render(error) => error.hint().map(ToOwned::to_owned),
             Self::BakedIdentity { hint, .. }

@@ -5,6 +5,7 @@
 //! its first change and after its last, so that a machine that is switched off at
 //! any moment goes on where it was, and one that is complete is left alone.
 
+mod checks;
 mod credentials;
 mod error;
 mod files;
@@ -42,6 +43,7 @@ use crate::datasource::{FindError, Found};
 use crate::node_config::{self, NodeConfig};
 use crate::render;
 use crate::system::{Level, System, Variables};
+use crate::validation::Skips;
 
 /// A part of the work, in the order of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub enum Phase {
     Credentials,
     /// Register the machine with SSM.
     Registration,
+    /// The checks before anything of the node is written.
+    Validation,
     /// Write all files.
     Files,
     /// Have the service manager read its own files anew.
@@ -69,6 +73,8 @@ pub enum Phase {
     LocalStorage,
     /// Credentials for pods, if they are asked for.
     CredentialsFile,
+    /// The check that the cluster knows the node.
+    Authentication,
     /// The container runtime.
     Containerd,
     /// The image that every pod starts with.
@@ -79,11 +85,12 @@ pub enum Phase {
 
 impl Phase {
     /// All, in the order of work.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Configuration,
         Self::Identity,
         Self::Credentials,
         Self::Registration,
+        Self::Validation,
         Self::Files,
         Self::ServiceManager,
         Self::NameResolution,
@@ -91,6 +98,7 @@ impl Phase {
         Self::Firewall,
         Self::LocalStorage,
         Self::CredentialsFile,
+        Self::Authentication,
         Self::Containerd,
         Self::PauseImage,
         Self::Kubelet,
@@ -103,6 +111,7 @@ impl Phase {
             Self::Identity => "identity",
             Self::Credentials => "credentials",
             Self::Registration => "registration",
+            Self::Validation => "validation",
             Self::Files => "files",
             Self::ServiceManager => "service-manager",
             Self::NameResolution => "name-resolution",
@@ -110,6 +119,7 @@ impl Phase {
             Self::Firewall => "firewall",
             Self::LocalStorage => "local-storage",
             Self::CredentialsFile => "credentials-file",
+            Self::Authentication => "authentication",
             Self::Containerd => "containerd",
             Self::PauseImage => "pause-image",
             Self::Kubelet => "kubelet",
@@ -128,14 +138,16 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Does the whole work, or what is left of it.
+/// Does the whole work, or what is left of it. Checks that `skips` names are left
+/// out, and so are those that the image does without.
 pub fn run(
     system: &dyn System,
     find: &dyn Fn() -> Result<Found, FindError>,
     variables: &Variables,
+    skips: &Skips,
 ) -> Result<(), Error> {
     system.milestone("started");
-    let outcome = work(system, find, variables);
+    let outcome = work(system, find, variables, skips);
     match &outcome {
         Ok(()) => {
             let total = system.elapsed();
@@ -172,6 +184,7 @@ fn work(
     system: &dyn System,
     find: &dyn Fn() -> Result<Found, FindError>,
     variables: &Variables,
+    skips: &Skips,
 ) -> Result<(), Error> {
     let machine = Machine::read(system);
     let on_disk = Journal::read(system)?;
@@ -237,6 +250,9 @@ fn work(
         facts: &facts,
         files: &files,
         variables,
+        skips: &skips.clone().with_file(system)?,
+        cluster: None,
+        cloud: None,
     };
     for step in STEPS {
         let inputs = (step.inputs)(&node);

@@ -2,11 +2,12 @@
 
 use super::journal::digest;
 use super::work::Work;
-use super::{Error, Phase, files, ground, kernel, name_resolution, pause_image, services};
+use super::{Error, Phase, checks, files, ground, kernel, name_resolution, pause_image, services};
 use crate::credentials::Provider;
 use crate::node_config::NodeConfig;
 use crate::render::{Facts, File, Part};
 use crate::system::Variables;
+use crate::validation::{Cloud, Cluster, Skips};
 
 /// What every step works from.
 pub(super) struct Node<'a> {
@@ -15,6 +16,12 @@ pub(super) struct Node<'a> {
     pub facts: &'a Facts,
     pub files: &'a [File],
     pub variables: &'a Variables,
+    /// The checks that are not to be run.
+    pub skips: &'a Skips,
+    /// What EKS says of the cluster, where it was asked.
+    pub cluster: Option<&'a Cluster>,
+    /// Asks AWS for the checks.
+    pub cloud: Option<&'a dyn Cloud>,
 }
 
 impl Node<'_> {
@@ -58,6 +65,11 @@ pub(super) struct Step {
 /// All steps in their order.
 pub(super) const STEPS: &[Step] = &[
     Step {
+        phase: Phase::Validation,
+        inputs: checks::inputs,
+        act: checks::before,
+    },
+    Step {
         phase: Phase::Files,
         inputs: files::inputs,
         act: files::write,
@@ -91,6 +103,12 @@ pub(super) const STEPS: &[Step] = &[
         phase: Phase::CredentialsFile,
         inputs: services::credentials_file_inputs,
         act: services::credentials_file,
+    },
+    // Before the runtime: with it the kubelet is let go, where the image enables it.
+    Step {
+        phase: Phase::Authentication,
+        inputs: checks::authentication_inputs,
+        act: checks::written,
     },
     Step {
         phase: Phase::Containerd,

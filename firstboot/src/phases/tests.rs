@@ -19,6 +19,7 @@ fn machine() -> Pretended {
         b"localhost/pause:3.10\n",
         0o644,
     );
+    joins::open_the_network(&machine);
     machine
 }
 
@@ -43,9 +44,14 @@ fn found(text: impl Into<Vec<u8>>) -> Found {
     }
 }
 
+/// Starts the program on a machine.
+fn start(machine: &Pretended, find: &dyn Fn() -> Result<Found, FindError>) -> Result<(), Error> {
+    run(machine, find, &Variables::default(), &Skips::default())
+}
+
 fn work_with(machine: &Pretended, config: &NodeConfig) -> Result<(), Error> {
     let text = serde_json::to_vec(config).unwrap();
-    run(machine, &|| Ok(found(text.clone())), &Variables::default())
+    start(machine, &|| Ok(found(text.clone())))
 }
 
 fn nothing_found() -> Result<Found, FindError> {
@@ -284,7 +290,7 @@ fn only_what_changed_is_restarted() {
 #[test]
 fn a_node_stays_one_when_its_seed_is_gone() {
     let machine = machine();
-    let alone = || run(&machine, &nothing_found, &Variables::default());
+    let alone = || start(&machine, &nothing_found);
     assert_eq!(alone().unwrap_err().exit_code(), 2);
     assert!(matches!(
         status(&machine).unwrap(),
@@ -298,91 +304,6 @@ fn a_node_stays_one_when_its_seed_is_gone() {
     alone().unwrap();
     assert_eq!(machine.changes.get(), 0);
     assert!(machine.said.borrow().iter().any(|line| line == "READY=1"));
-}
-
-#[test]
-fn a_clone_starts_anew_and_never_as_the_other() {
-    let original = machine();
-    work_with(&original, &sample()).unwrap();
-    let copy = || {
-        let machine = machine();
-        *machine.files.borrow_mut() = original.files.borrow().clone();
-        *machine.enabled.borrow_mut() = original.enabled.borrow().clone();
-        machine.put(
-            "/var/lib/kubelet/pki/kubelet-server-current.pem",
-            b"its own",
-            0o600,
-        );
-        machine.put(
-            "/etc/machine-id",
-            b"ffffffffffffffffffffffffffffffff\n",
-            0o444,
-        );
-        machine
-    };
-    let clone = copy();
-    work_with(&clone, &sample()).unwrap();
-    assert!(
-        clone
-            .text("/var/lib/kubelet/pki/kubelet-server-current.pem")
-            .is_none()
-    );
-    assert_eq!(clone.ran("systemctl restart systemd-sysctl.service"), 1);
-
-    // Without a NodeConfig of its own the kubelet cannot even start.
-    let lost = copy();
-    run(&lost, &nothing_found, &Variables::default()).unwrap_err();
-    assert!(lost.text("/etc/eks/kubelet/environment").is_none());
-    assert!(
-        lost.text("/var/lib/kubelet/pki/kubelet-server-current.pem")
-            .is_none()
-    );
-
-    for lives in 0..8 {
-        let clone = copy();
-        clone.lives.set(Some(lives));
-        work_with(&clone, &sample()).unwrap_err();
-        clone.lives.set(None);
-        work_with(&clone, &sample()).unwrap();
-        assert!(
-            clone
-                .text("/var/lib/kubelet/pki/kubelet-server-current.pem")
-                .is_none(),
-            "{lives}"
-        );
-        assert_eq!(clone.tree(), {
-            let clone = copy();
-            work_with(&clone, &sample()).unwrap();
-            clone.tree()
-        });
-    }
-
-    // The firmware alone tells a copy, too; that it cannot be read tells nothing.
-    let moved = copy();
-    moved.put(
-        "/etc/machine-id",
-        b"0123456789abcdef0123456789abcdef\n",
-        0o444,
-    );
-    moved.put("/sys/class/dmi/id/product_uuid", b"another", 0o400);
-    work_with(&moved, &sample()).unwrap();
-    assert!(
-        moved
-            .text("/var/lib/kubelet/pki/kubelet-server-current.pem")
-            .is_none()
-    );
-    let same = copy();
-    same.put(
-        "/etc/machine-id",
-        b"0123456789abcdef0123456789abcdef\n",
-        0o444,
-    );
-    same.remove("/sys/class/dmi/id/product_uuid").unwrap();
-    work_with(&same, &sample()).unwrap();
-    assert!(
-        same.text("/var/lib/kubelet/pki/kubelet-server-current.pem")
-            .is_some()
-    );
 }
 
 #[test]
@@ -467,7 +388,7 @@ fn bad_configurations_are_refused_before_anything_is_written() {
     ];
     for (text, code) in texts {
         let machine = machine();
-        let error = run(&machine, &|| Ok(found(text)), &Variables::default()).unwrap_err();
+        let error = start(&machine, &|| Ok(found(text))).unwrap_err();
         assert_eq!(
             error.exit_code(),
             code,
@@ -563,7 +484,7 @@ proptest::proptest! {
             _ => format!("{head}      activationCode: {{a: {code}}}\n      activationId: [\n"),
         };
         let machine = machine();
-        let outcome = run(&machine, &|| Ok(found(text.clone())), &Variables::default());
+        let outcome = start(&machine, &|| Ok(found(text.clone())));
         let all = RefCell::new(String::new());
         let keep = |text: &str| all.borrow_mut().push_str(text);
         for line in machine.said.borrow().iter().chain(machine.commands.borrow().iter()) {
@@ -582,7 +503,9 @@ proptest::proptest! {
     }
 }
 
+mod clones;
 mod instance;
+mod joins;
 mod pause_image;
 mod registration;
 mod reset;

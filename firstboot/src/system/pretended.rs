@@ -240,6 +240,11 @@ impl Pretended {
                 self.active.borrow_mut().remove(&unit);
                 ok(String::new())
             }
+            "is-active" if self.active.borrow().contains_key(&unit) => ok("active\n".into()),
+            "is-active" => Ok(Ended {
+                output: "inactive\n".into(),
+                ..Ended::default()
+            }),
             "daemon-reload" => ok(String::new()),
             other => panic!("systemctl {other} is not pretended"),
         }

@@ -40,7 +40,7 @@ impl Outcome {
 }
 
 /// What all checks found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// Every check, in the order of [`super::CHECKS`].
     #[serde(rename = "checks")]

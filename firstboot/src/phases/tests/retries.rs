@@ -45,7 +45,13 @@ fn a_node_of_an_earlier_version_stays_one() {
     let mut journal: serde_json::Value =
         serde_json::from_slice(&machine.files.borrow()[JOURNAL].content).unwrap();
     let phases = journal["phases"].as_object_mut().unwrap();
-    for added_since in ["registration", "service-manager", "pause-image"] {
+    for added_since in [
+        "registration",
+        "validation",
+        "authentication",
+        "service-manager",
+        "pause-image",
+    ] {
         assert!(phases.remove(added_since).is_some(), "{added_since}");
     }
     // And one that was noted by a later version.
@@ -54,7 +60,7 @@ fn a_node_of_an_earlier_version_stays_one() {
     machine.put(JOURNAL, journal.to_string().as_bytes(), 0o600);
     assert!(matches!(status(&machine).unwrap(), Status::Done { .. }));
     machine.put("/var/lib/kubelet/pki/kubelet-client.pem", b"its own", 0o600);
-    run(&machine, &nothing_found, &Variables::default()).unwrap();
+    start(&machine, &nothing_found).unwrap();
     work_with(&machine, &sample()).unwrap();
     assert_eq!(machine.active.borrow()["kubelet.service"], 1);
     assert!(
@@ -76,7 +82,7 @@ fn a_server_of_seeds_that_does_not_answer_is_waited_for_only_before_joining() {
                 may_pass,
             })
         };
-        run(&machine, &find, &Variables::default())
+        start(&machine, &find)
     };
     assert_eq!(unreachable(true).unwrap_err().exit_code(), 6);
     assert_eq!(unreachable(false).unwrap_err().exit_code(), 2);
