@@ -33,8 +33,8 @@ Options of run and sources:
   --config FILE        take this NodeConfig and look no further
   --datasource NAME    ask this place alone: file, folder, cloud-init, nocloud,
                        config-drive, vmware or ec2
-  --skip CHECK         of run: leave a check before joining out; may be given again
-                       and again
+  --skip CHECK         of run: leave out a check before joining; may be given
+                       again and again
   --json               of sources: as JSON
 
 Options of check:

@@ -408,6 +408,13 @@ impl Machine {
             ("etc/iam/pki/server.pem", CERTIFICATE, 0o644),
             ("etc/iam/pki/server.key", "key", 0o600),
             ("etc/nodekiln/nodeconfig.yaml", &node_config("--v=4"), 0o600),
+            // There is no network in this root.
+            (
+                "etc/nodekiln/skip-validations",
+                "iam-ra-api-network\napi-server-endpoint-resolution-validation\n\
+                 k8s-authentication-validation\n",
+                0o644,
+            ),
             ("eks-hybrid/.aws/credentials", "x", 0o600),
             ("proc/meminfo", "MemTotal: 4000000 kB\n", 0o444),
             ("proc/swaps", "Filename Type Size Used Priority\n", 0o444),
