@@ -131,7 +131,8 @@ for path in ['etc/kubernetes/kubelet/config.json', 'etc/kubernetes/kubelet/confi
              'etc/eks/image-credential-provider/config.json']:
     json.loads((root / path).read_text())
 toml = tomllib.loads((root / 'etc/containerd/config.toml').read_text())
-tomllib.loads((root / 'etc/containerd/config.d/00-nodeadm.toml').read_text())
+merged = [toml] + [tomllib.loads(path.read_text()) for path in root.glob('etc/containerd/config.d/*.toml')]
+assert any(one.get('debug', {}).get('level') == 'debug' for one in merged), merged
 plugins = toml['plugins']
 if toml['version'] == 2:
     cri = plugins['io.containerd.grpc.v1.cri']
