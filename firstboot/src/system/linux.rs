@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
 
+use super::http::Client;
 use super::notify::Manager;
 use super::{
     Clock, Ended, Error, Files, Folder, Level, Network, NetworkError, NewFile, Programs, Request,
-    Response, Space, Status, Task, Voice, journal_line, process,
+    Response, Space, Status, Task, Variables, Voice, journal_line, process,
 };
 
 /// The machine that this program runs on.
@@ -26,6 +27,7 @@ pub struct Linux {
     manager: Manager,
     /// Whether a service manager started this program, and not a person.
     is_service: bool,
+    network: Client,
 }
 
 impl Linux {
@@ -40,11 +42,27 @@ impl Linux {
             waited: AtomicU64::new(0),
             manager,
             is_service: socket.is_some() || variable("INVOCATION_ID").is_some(),
+            network: Client::new(&Variables::from_process()),
         }
+    }
+
+    /// The same machine, whose network is used as these variables say.
+    #[must_use]
+    pub fn with_variables(mut self, variables: &Variables) -> Self {
+        self.network = Client::new(variables);
+        self
     }
 }
 
 impl Linux {
+    fn waiting<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.manager.alive();
+        let started = Instant::now();
+        let done = work();
+        self.add_to_waited(started.elapsed());
+        done
+    }
+
     fn add_to_waited(&self, time: Duration) {
         self.waited
             .fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
@@ -171,21 +189,14 @@ impl Voice for Linux {
 
 impl Network for Linux {
     fn send(&self, request: &Request) -> Result<Response, NetworkError> {
-        Err(unreachable(&request.url))
+        self.waiting(|| self.network.send(request))
     }
 
-    fn lookup(&self, host: &str, _: Duration) -> Result<Vec<IpAddr>, NetworkError> {
-        Err(unreachable(host))
+    fn lookup(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, NetworkError> {
+        self.waiting(|| self.network.lookup(host, limit))
     }
 
-    fn connect(&self, host: &str, _: u16, _: Duration) -> Result<(), NetworkError> {
-        Err(unreachable(host))
-    }
-}
-
-fn unreachable(host: &str) -> NetworkError {
-    NetworkError::Connection {
-        host: host.to_owned(),
-        reason: "this program does not use the network".to_owned(),
+    fn connect(&self, host: &str, port: u16, limit: Duration) -> Result<(), NetworkError> {
+        self.waiting(|| self.network.connect(host, port, limit))
     }
 }

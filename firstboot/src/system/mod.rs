@@ -2,9 +2,11 @@
 //! everything above can be tried without one.
 
 mod cpu;
+pub mod dns;
 mod facts;
 mod folder;
 mod hardware;
+mod http;
 mod journal_line;
 mod linux;
 mod mounts;
