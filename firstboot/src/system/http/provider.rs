@@ -2,6 +2,7 @@
 //! servers of today need. What is left out (keys of clients, curve 25519, ChaCha20)
 //! would be a tenth of the program.
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use rustls::crypto::ring::cipher_suite::{
     TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
     TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -14,7 +15,6 @@ use rustls::crypto::{
 use rustls::pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm};
 use rustls::sign::SigningKey;
 use rustls::{Error, SignatureScheme};
-use rustix::rand::{GetRandomFlags, getrandom};
 use webpki::ring as algorithms;
 
 type Algorithm = &'static dyn SignatureVerificationAlgorithm;
@@ -111,7 +111,10 @@ impl SecureRandom for Kernel {
 struct NoKeys;
 
 impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<std::sync::Arc<dyn SigningKey>, Error> {
+    fn load_private_key(
+        &self,
+        _: PrivateKeyDer<'static>,
+    ) -> Result<std::sync::Arc<dyn SigningKey>, Error> {
         Err(Error::General("keys of clients are not used".into()))
     }
 }
