@@ -147,7 +147,7 @@ fn errors_say_what_to_do() {
             403,
             "InvalidSignatureException",
             "Signature expired: 20260101",
-            "the service's 1994-11-06T08:49:37.000Z",
+            "the service's says 1994-11-06T08:49:37.000Z",
         ),
         (
             403,
