@@ -10,3 +10,6 @@ pub mod message;
 mod resolver;
 
 pub(super) use resolver::Resolver;
+
+#[cfg(test)]
+mod tests;

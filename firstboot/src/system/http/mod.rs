@@ -87,6 +87,7 @@ impl Client {
     }
 
     fn exchange(&self, request: &Request, url: &Url) -> Result<Response, NetworkError> {
+        let headers = headers(request, &url.host)?;
         let deadline = Deadline::after(request.limit);
         let proxy = match request.route {
             Route::Direct => None,
@@ -111,7 +112,7 @@ impl Client {
         if let Some(authorization) = plain_proxy.and_then(|it| it.authorization.as_ref()) {
             head.push_str(&format!("proxy-authorization: {authorization}\r\n"));
         }
-        head.push_str(&headers(request, &url.host)?);
+        head.push_str(&headers);
         let bytes = [head.as_bytes(), &request.body].concat();
         let host = url.authority();
         stream
@@ -214,3 +215,6 @@ pub(super) fn read_bounded(path: &Path, most: usize) -> io::Result<Option<Vec<u8
     }
     Ok(Some(bytes))
 }
+
+#[cfg(test)]
+mod tests;
