@@ -160,6 +160,7 @@ mod tests {
     /// Method, target, headers, body and signature of AWS's own test suite
     /// (aws-sig-v4-test-suite): key, secret, time, region and service are the same in
     /// all of them.
+    #[allow(clippy::type_complexity)]
     const VECTORS: [(&str, &str, &[(&str, &str)], &str, &str); 8] = [
         (
             "GET",

@@ -9,9 +9,11 @@ const MOST_NODES: u32 = 20_000;
 /// Parses an answer; a document type, through which entities could grow, is refused.
 pub fn parse(bytes: &[u8]) -> Option<Document<'_>> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let mut options = ParsingOptions::default();
-    options.allow_dtd = false;
-    options.nodes_limit = MOST_NODES;
+    let options = ParsingOptions {
+        allow_dtd: false,
+        nodes_limit: MOST_NODES,
+        ..ParsingOptions::default()
+    };
     Document::parse_with_options(text, options).ok()
 }
 

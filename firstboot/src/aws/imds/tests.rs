@@ -54,7 +54,7 @@ fn a_refused_token_is_renewed_once_and_then_an_error() {
         .then(V4_TOKEN, 200, "new")
         .then(DATA, 200, "data");
     ask(&network, |imds| {
-        assert!(imds.user_data().unwrap().is_some())
+        assert!(imds.user_data().unwrap().is_some());
     });
     let network = Scripted::default()
         .then(V4_TOKEN, 200, "old")

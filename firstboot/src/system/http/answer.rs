@@ -175,9 +175,9 @@ impl<'a> Incoming<'a> {
         let mut body = Vec::new();
         loop {
             let line = self.line(LONGEST_CHUNK_LINE)?;
-            let size = match httparse::parse_chunk_size(&line) {
-                Ok(httparse::Status::Complete((_, size))) => size,
-                _ => return Err(self.wrong("the size of a chunk of its answer is unclear")),
+            let Ok(httparse::Status::Complete((_, size))) = httparse::parse_chunk_size(&line)
+            else {
+                return Err(self.wrong("the size of a chunk of its answer is unclear"));
             };
             if size == 0 {
                 break;
