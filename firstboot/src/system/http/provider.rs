@@ -1,6 +1,5 @@
 //! The cryptography that TLS is spoken with: from ring, and no more of it than
-//! servers of today need. What is left out (keys of clients, curve 25519, ChaCha20)
-//! would be a tenth of the program.
+//! servers of today need: no keys of clients, no curve 25519, no ChaCha20.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustls::crypto::ring::cipher_suite::{
