@@ -40,8 +40,8 @@ Options of run and sources:
 Options of check:
   --config FILE        the NodeConfig, or user data that holds one; - for input
   --json               the problems as JSON
-  --live               look at this machine too, as before joining; the NodeConfig
-                       is then found as run finds it
+  --live               look at this machine too, as before joining; the
+                       NodeConfig is then found as run finds it
   --skip CHECK         leave a check of --live out; may be given again and again
 
 Options of render:

@@ -70,6 +70,21 @@ impl AwsError {
         }
     }
 
+    /// Whether what was asked for is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "ResourceNotFoundException")
+    }
+
+    /// Whether the node's role may not ask this.
+    pub fn is_denied(&self) -> bool {
+        const CODES: [&str; 3] = [
+            "AccessDenied",
+            "AccessDeniedException",
+            "UnauthorizedOperation",
+        ];
+        matches!(self, Self::Refused { code, .. } if CODES.contains(&code.as_str()))
+    }
+
     /// What can be done about it.
     pub fn hint(&self) -> Option<String> {
         match self {

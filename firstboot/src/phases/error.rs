@@ -55,6 +55,9 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// EKS does not say what the cluster is.
+    #[error(transparent)]
+    Cloud(#[from] crate::aws::AwsError),
     /// Checks before joining failed.
     #[error(transparent)]
     Refused(#[from] crate::validation::Refusal),
@@ -96,6 +99,10 @@ impl Error {
             Self::Storage(error) => error.exit_code(),
             Self::NotFound(error) if error.may_pass() => 6,
             Self::Refused(refusal) => refusal.exit_code(),
+            Self::Cloud(error) if error.is_transient() => 6,
+            Self::Cloud(error) if error.is_not_found() => 2,
+            // A person mends it outside of the machine, which tries again.
+            Self::Cloud(_) => 4,
             Self::NotFound(_)
             | Self::Invalid { .. }
             | Self::Render(render::Error::Field { .. } | render::Error::Cluster { .. })
@@ -127,6 +134,7 @@ impl Error {
             Self::Invalid { problems } => problems.iter().find_map(|problem| problem.hint.clone()),
             Self::Firewall(error) => Some(error.hint()),
             Self::Refused(refusal) => Some(refusal.hint()),
+            Self::Cloud(error) => error.hint(),
             Self::Storage(error) => error.hint(),
             Self::Render(error) => error.hint().map(ToOwned::to_owned),
             Self::BakedIdentity { hint, .. }

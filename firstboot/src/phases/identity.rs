@@ -40,6 +40,7 @@ fn forget(journal: &mut Journal, system: &dyn System, message: &str) -> Result<(
     system.log(Level::Warning, message, &std::collections::BTreeMap::new());
     system.remove(KUBELET_ENVIRONMENT)?;
     system.remove(super::instance::REMEMBERED)?;
+    system.remove(super::cluster::REMEMBERED)?;
     set_registration_aside(system)?;
     for name in system.names(KUBELET_PKI)? {
         system.remove(&format!("{KUBELET_PKI}/{name}"))?;

@@ -7,6 +7,16 @@ use crate::node_config::NodeConfig;
 use crate::render::Instance;
 use crate::system::{Files, System, Variables, write_if_changed};
 
+/// Tells udev rules of EKS images that interfaces may be managed from now on: the
+/// same file that nodeadm makes.
+const CONFIGURED: &str = "/run/nodeadm/init";
+
+/// Says that this boot has configured the instance.
+pub(super) fn mark_configured(files: &dyn Files) -> Result<(), Error> {
+    write_if_changed(files, CONFIGURED, b"", 0o644)?;
+    Ok(())
+}
+
 /// What the instance said of itself the last time.
 pub(super) const REMEMBERED: &str = "/var/lib/nodekiln/firstboot/instance.json";
 

@@ -201,6 +201,12 @@ impl Journal {
             .is_some_and(|record| record.finished.is_some() && record.inputs == inputs)
     }
 
+    /// Whether a phase ended well, with whatever inputs.
+    pub fn ended(&self, phase: Phase) -> bool {
+        let record = self.phases.get(&phase);
+        record.is_some_and(|record| record.finished.is_some())
+    }
+
     /// Whether the whole work was done once, with whatever inputs. The kubelet is
     /// the last of it in every version of this program.
     pub fn is_complete(&self) -> bool {

@@ -6,7 +6,10 @@
 //! any moment goes on where it was, and one that is complete is left alone.
 
 mod checks;
+mod cloud;
+mod cluster;
 mod credentials;
+mod environment;
 mod error;
 mod files;
 mod ground;
@@ -43,7 +46,7 @@ use crate::datasource::{FindError, Found};
 use crate::node_config::{self, NodeConfig};
 use crate::render;
 use crate::system::{Level, System, Variables};
-use crate::validation::Skips;
+use crate::validation::{Cloud, Skips};
 
 /// A part of the work, in the order of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ pub enum Phase {
     Credentials,
     /// Register the machine with SSM.
     Registration,
+    /// Ask EKS for what the NodeConfig does not say about the cluster.
+    Cluster,
     /// The checks before anything of the node is written.
     Validation,
     /// Write all files.
@@ -85,11 +90,12 @@ pub enum Phase {
 
 impl Phase {
     /// All, in the order of work.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Configuration,
         Self::Identity,
         Self::Credentials,
         Self::Registration,
+        Self::Cluster,
         Self::Validation,
         Self::Files,
         Self::ServiceManager,
@@ -111,6 +117,7 @@ impl Phase {
             Self::Identity => "identity",
             Self::Credentials => "credentials",
             Self::Registration => "registration",
+            Self::Cluster => "cluster",
             Self::Validation => "validation",
             Self::Files => "files",
             Self::ServiceManager => "service-manager",
@@ -239,7 +246,13 @@ fn work(
         Ok(())
     })?;
 
+    let variables = &environment::of_ourselves(&config, variables);
+    system.use_variables(variables);
     let facts = prepare::prepare(&mut work, &config, variables)?;
+    let described = cluster::establish(&mut work, &config, &facts, variables)?;
+    let config = cluster::filled(config, described.as_ref());
+    let cloud = cloud::Aws::new(system, &config, variables);
+    let cluster = described.map(|it| it.as_checks_see_it());
     let files = render::render(&config, &facts)?;
     for text in render::warnings(&config, &facts)? {
         work.warn(&text);
@@ -251,8 +264,8 @@ fn work(
         files: &files,
         variables,
         skips: &skips.clone().with_file(system)?,
-        cluster: None,
-        cloud: None,
+        cluster: cluster.as_ref(),
+        cloud: cluster.is_some().then_some(&cloud as &dyn Cloud),
     };
     for step in STEPS {
         let inputs = (step.inputs)(&node);

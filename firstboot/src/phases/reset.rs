@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::journal::{Journal, OnDisk};
-use super::{Error, files, instance, unit};
+use super::{Error, cluster, files, instance, unit};
 use crate::credentials::ssm;
 use crate::node_config::model::{API_VERSION, KIND, NodeConfig, Spec};
 use crate::render::{Facts, hosts};
@@ -111,8 +111,10 @@ pub fn plan(system: &dyn System, wish: Wish) -> Result<Vec<Act>, Error> {
     if !journal.files.is_empty() {
         acts.push(Act::RemoveWritten(journal.files));
     }
-    if system.status(instance::REMEMBERED)?.is_some() {
-        acts.push(Act::Remove(instance::REMEMBERED.into()));
+    for remembered in [instance::REMEMBERED, cluster::REMEMBERED] {
+        if system.status(remembered)?.is_some() {
+            acts.push(Act::Remove(remembered.into()));
+        }
     }
     acts.push(if wish.keep_identity && journal.machine.is_some() {
         Act::ForgetAllButMachine

@@ -504,6 +504,7 @@ proptest::proptest! {
 }
 
 mod clones;
+mod clusters;
 mod instance;
 mod joins;
 mod pause_image;

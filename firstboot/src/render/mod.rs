@@ -174,6 +174,12 @@ pub fn render(config: &NodeConfig, facts: &Facts) -> Result<Vec<File>, Error> {
     Ok(files)
 }
 
+/// The AWS configuration of a node with IAM Roles Anywhere, as [`render`] makes it,
+/// but before anything is known about the cluster; none for others.
+pub fn aws_configuration(config: &NodeConfig, facts: &Facts) -> Result<Option<File>, Error> {
+    aws_config::alone(config, facts)
+}
+
 /// The name that a node gets: that of its registration or instance, or the one in
 /// the NodeConfig with its templates filled.
 pub fn name(config: &NodeConfig, facts: &Facts) -> Result<String, Error> {

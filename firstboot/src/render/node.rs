@@ -159,7 +159,7 @@ fn described(config: &NodeConfig) -> Result<(), Error> {
 }
 
 /// Name of a hybrid node: only ever from the NodeConfig or the registration.
-fn hybrid_name(provider: &Provider<'_>, facts: &Facts) -> Result<String, Error> {
+pub(super) fn hybrid_name(provider: &Provider<'_>, facts: &Facts) -> Result<String, Error> {
     match provider {
         Provider::IamRolesAnywhere(settings) => node_name::expand(settings.node_name, facts),
         Provider::Ssm(_) | Provider::Ec2 => {
@@ -236,7 +236,7 @@ fn unknown(what: &str) -> Error {
 }
 
 /// Refuses what would end a line, or be nothing, in a file made of lines.
-fn one_line(field: &str, value: &str) -> Result<(), Error> {
+pub(super) fn one_line(field: &str, value: &str) -> Result<(), Error> {
     if value.is_empty() {
         return Err(Error::field(field, "is empty"));
     }

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +29,8 @@ pub struct Linux {
     /// Whether a service manager started this program, and not a person.
     is_service: bool,
     network: Client,
+    /// The same as a NodeConfig wants it, once it is known.
+    wanted_network: OnceLock<Client>,
 }
 
 impl Linux {
@@ -43,6 +46,7 @@ impl Linux {
             manager,
             is_service: socket.is_some() || variable("INVOCATION_ID").is_some(),
             network: Client::new(&Variables::from_process()),
+            wanted_network: OnceLock::new(),
         }
     }
 
@@ -61,6 +65,10 @@ impl Linux {
         let done = work();
         self.add_to_waited(started.elapsed());
         done
+    }
+
+    fn network(&self) -> &Client {
+        self.wanted_network.get().unwrap_or(&self.network)
     }
 
     fn add_to_waited(&self, time: Duration) {
@@ -188,15 +196,21 @@ impl Voice for Linux {
 }
 
 impl Network for Linux {
+    fn use_variables(&self, variables: &Variables) {
+        if *variables != Variables::from_process() {
+            self.wanted_network.get_or_init(|| Client::new(variables));
+        }
+    }
+
     fn send(&self, request: &Request) -> Result<Response, NetworkError> {
-        self.waiting(|| self.network.send(request))
+        self.waiting(|| self.network().send(request))
     }
 
     fn lookup(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, NetworkError> {
-        self.waiting(|| self.network.lookup(host, limit))
+        self.waiting(|| self.network().lookup(host, limit))
     }
 
     fn connect(&self, host: &str, port: u16, limit: Duration) -> Result<(), NetworkError> {
-        self.waiting(|| self.network.connect(host, port, limit))
+        self.waiting(|| self.network().connect(host, port, limit))
     }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::Variables;
+
 /// Which way a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -168,6 +170,9 @@ pub enum NetworkError {
 
 /// The network.
 pub trait Network {
+    /// From now on the network is used as these variables say: proxies, and which
+    /// certificates are trusted. The first who says so is heard.
+    fn use_variables(&self, _: &Variables) {}
     /// Sends a request and reads the whole answer.
     fn send(&self, request: &Request) -> Result<Response, NetworkError>;
     /// All addresses of a name; a literal address is its own.

@@ -1,0 +1,122 @@
+//! AWS, asked with the node's own credentials.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::aws::credentials::{self, Credentials, Process, SharedFile, Source};
+use crate::aws::{AwsError, Budget, Client};
+use crate::credentials::{Provider, provider, ssm};
+use crate::node_config::NodeConfig;
+use crate::system::{System, Variables};
+use crate::validation::{Cloud, CloudError};
+
+/// How long one question is tried: several of them have to fit into the time of the
+/// checks, and whoever asks may ask again.
+const BUDGET: Budget = Budget::SERVICE.within(Duration::from_secs(15));
+
+/// The profile that nodeadm and the SSM agent write.
+const PROFILE: &str = "default";
+
+/// AWS in the cluster's region.
+pub(super) struct Aws<'a> {
+    system: &'a dyn System,
+    config: &'a NodeConfig,
+    variables: &'a Variables,
+    /// Found once: for that a program may have to run.
+    credentials: OnceLock<Credentials>,
+}
+
+impl<'a> Aws<'a> {
+    pub fn new(system: &'a dyn System, config: &'a NodeConfig, variables: &'a Variables) -> Self {
+        Self {
+            system,
+            config,
+            variables,
+            credentials: OnceLock::new(),
+        }
+    }
+
+    /// Asks something.
+    pub fn ask<T>(
+        &self,
+        question: impl FnOnce(&Client<'_>) -> Result<T, AwsError>,
+    ) -> Result<T, AwsError> {
+        let credentials = match self.credentials.get() {
+            Some(credentials) => credentials,
+            None => {
+                let found = self.find()?;
+                self.credentials.get_or_init(|| found)
+            }
+        };
+        question(&Client {
+            network: self.system,
+            clock: self.system,
+            variables: self.variables,
+            region: &self.config.spec.cluster.region,
+            credentials,
+            budget: BUDGET,
+        })
+    }
+
+    /// The credentials of the provider that the NodeConfig chose, and no others: the
+    /// node is not to act as somebody else.
+    fn find(&self) -> Result<Credentials, AwsError> {
+        let source: Box<dyn Source> = match provider(self.config) {
+            Ok(Provider::IamRolesAnywhere(settings)) => Box::new(Process {
+                files: self.system,
+                programs: self.system,
+                path: settings.aws_config_path.to_owned(),
+                profile: PROFILE.to_owned(),
+                variables: self
+                    .variables
+                    .proxies()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+            }),
+            _ => Box::new(SharedFile {
+                files: self.system,
+                path: self
+                    .variables
+                    .get("AWS_SHARED_CREDENTIALS_FILE")
+                    .unwrap_or(ssm::CREDENTIALS)
+                    .to_owned(),
+                profile: PROFILE.to_owned(),
+            }),
+        };
+        let found = credentials::find(&[source.as_ref()], self.system.now())?;
+        Ok(found)
+    }
+}
+
+impl Cloud for Aws<'_> {
+    fn caller(&self) -> Result<String, CloudError> {
+        let caller = self
+            .ask(|client| client.caller())
+            .map_err(|error| told(&error))?;
+        Ok(caller.arn)
+    }
+
+    fn access_entries(&self) -> Result<Vec<String>, CloudError> {
+        let cluster = &self.config.spec.cluster.name;
+        self.ask(|client| client.list_access_entries(cluster))
+            .map_err(|error| told(&error))
+    }
+}
+
+fn told(error: &AwsError) -> CloudError {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    match error {
+        AwsError::Credentials(_) => CloudError::Credentials(text),
+        AwsError::Network { .. } => CloudError::Unreachable(text),
+        other if other.is_transient() => CloudError::Unreachable(text),
+        other if other.is_denied() => CloudError::Forbidden(text),
+        AwsError::Refused { .. } => CloudError::Credentials(text),
+        AwsError::Answer { .. } | AwsError::Unusable { .. } => CloudError::Other(text),
+    }
+}
