@@ -4,7 +4,7 @@
 use super::journal::digest;
 use super::steps::Node;
 use super::work::Work;
-use super::{Error, Phase};
+use super::{Error, Phase, instance};
 use crate::credentials::Provider;
 use crate::{firewall, storage};
 
@@ -56,6 +56,10 @@ pub(super) fn set_up_storage(
     node: &Node<'_>,
     inputs: &str,
 ) -> Result<(), Error> {
+    if matches!(node.provider, Provider::Ec2) {
+        // Here, as with nodeadm: the files are written, and the disks come next.
+        instance::mark_configured(work.system)?;
+    }
     if inputs.is_empty() {
         return Ok(());
     }

@@ -100,7 +100,20 @@ fn environment(subject: &Subject<'_>, unit: &str) -> Result<String, system::Erro
         }
     }
     // systemd reads a doubled percent sign as one.
-    Ok(found.replace("%%", "%"))
+    let mut found = found.replace("%%", "%");
+    if !subject.is_hybrid() {
+        // What this program is about to write for the services of an instance.
+        let given = &subject.config.spec.instance.environment;
+        let of_unit = unit.trim_end_matches(".service");
+        for (name, value) in ["default", of_unit]
+            .iter()
+            .filter_map(|it| given.get(*it))
+            .flatten()
+        {
+            found.push_str(&format!("\n{name}={value}\n"));
+        }
+    }
+    Ok(found)
 }
 
 /// Where the package manager of an OS has its proxy, and as what.

@@ -83,6 +83,28 @@ fn removed_environments_and_name_servers_go_and_are_told() {
 }
 
 #[test]
+fn the_environment_of_an_instance_is_that_of_our_own_calls() {
+    let own = Variables::default().with("NO_PROXY", "localhost");
+    let effective = environment::of_ourselves(&ec2_sample(), &own);
+    assert_eq!(effective.get("HTTPS_PROXY"), Some("http://proxy:3128"));
+    assert_eq!(effective.get("NO_PROXY"), Some("localhost"));
+    // On a hybrid node it has no effect, as with nodeadm.
+    let mut hybrid = sample();
+    hybrid.spec.instance = ec2_sample().spec.instance;
+    assert_eq!(environment::of_ourselves(&hybrid, &own), own);
+}
+
+#[test]
+fn udev_rules_are_told_that_an_instance_is_configured() {
+    let machine = instance_machine();
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!(machine.text("/run/nodeadm/init").as_deref(), Some(""));
+    let hybrid = super::machine();
+    work_with(&hybrid, &sample()).unwrap();
+    assert!(hybrid.text("/run/nodeadm/init").is_none());
+}
+
+#[test]
 fn a_node_starts_again_when_the_instance_does_not_answer() {
     let machine = instance_machine();
     work_with(&machine, &ec2_sample()).unwrap();
