@@ -41,12 +41,11 @@ impl<'a> Aws<'a> {
         &self,
         question: impl FnOnce(&Client<'_>) -> Result<T, AwsError>,
     ) -> Result<T, AwsError> {
-        let credentials = match self.credentials.get() {
-            Some(credentials) => credentials,
-            None => {
-                let found = self.find()?;
-                self.credentials.get_or_init(|| found)
-            }
+        let credentials = if let Some(credentials) = self.credentials.get() {
+            credentials
+        } else {
+            let found = self.find()?;
+            self.credentials.get_or_init(|| found)
         };
         question(&Client {
             network: self.system,

@@ -101,8 +101,6 @@ impl Error {
             Self::Refused(refusal) => refusal.exit_code(),
             Self::Cloud(error) if error.is_transient() => 6,
             Self::Cloud(error) if error.is_not_found() => 2,
-            // A person mends it outside of the machine, which tries again.
-            Self::Cloud(_) => 4,
             Self::NotFound(_)
             | Self::Invalid { .. }
             | Self::Render(render::Error::Field { .. } | render::Error::Cluster { .. })
@@ -115,7 +113,9 @@ impl Error {
             | Self::Late { .. }
             | Self::Unit { .. }
             | Self::System(system::Error::Deadline { .. }) => 6,
+            // What EKS refuses a person mends outside of the machine, which tries again.
             Self::Machine { .. }
+            | Self::Cloud(_)
             | Self::Missing(_)
             | Self::System(_)
             | Self::Render(render::Error::Fact { .. }) => 4,
