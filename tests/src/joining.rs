@@ -3,9 +3,10 @@
 //! beside it. What it cannot have is a kernel of its own.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -210,6 +211,52 @@ impl Machine {
     /// # Panics
     /// When it cannot be started.
     pub fn boot(&self, variables: &[(&str, &str)]) -> Ran {
+        let output = self.command(variables).output();
+        let output = output.expect("chroot must be installed");
+        (output, self.read("dev/console")).into()
+    }
+
+    /// The same, where something happens to the machine or its world as soon as the
+    /// journal says `told`.
+    ///
+    /// # Panics
+    /// When it cannot be started, or never says so.
+    pub fn boot_until(
+        &self,
+        variables: &[(&str, &str)],
+        told: &str,
+        then: impl FnOnce(&Self),
+    ) -> Ran {
+        let mut child = self
+            .command(variables)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("chroot must be installed");
+        let stderr = child.stderr.take().expect("it is piped");
+        let (mut journal, mut then) = (String::new(), Some(then));
+        for line in BufReader::new(stderr).lines() {
+            let line = line.expect("UTF-8");
+            if line.contains(told)
+                && let Some(then) = then.take()
+            {
+                then(self);
+            }
+            journal += &line;
+            journal.push('\n');
+        }
+        let status = child.wait().expect("it was started");
+        assert!(then.is_none(), "it never said {told:?}: {journal}");
+        Ran {
+            code: status.code(),
+            console: self.read("dev/console"),
+            journal,
+        }
+    }
+
+    /// `firstboot run` in the machine.
+    fn command(&self, variables: &[(&str, &str)]) -> Command {
         let _ = fs::remove_file(self.path("run/calls"));
         self.write("dev/console", "", 0o600);
         let mut command = self.namespace.command(Path::new("chroot"));
@@ -229,8 +276,7 @@ impl Machine {
             };
         }
         command.envs(variables.iter().copied());
-        let output = command.output().expect("chroot must be installed");
-        (output, self.read("dev/console")).into()
+        command
     }
 
     /// Lays down a certificate of a site, good for a month.

@@ -45,6 +45,9 @@ pub enum ImdsError {
     /// Nothing answers as the metadata service.
     #[error("the instance metadata service does not answer")]
     Unreachable(#[source] NetworkError),
+    /// Something answers in its place, and not as it would.
+    #[error("what answers as the instance metadata service is none")]
+    Imitation(#[source] NetworkError),
     /// It gives no token.
     #[error("the instance metadata service gives no token (status {status})")]
     NoToken {
@@ -84,6 +87,10 @@ impl ImdsError {
             Self::NoToken { status: 403 } => {
                 "the instance's metadata options turn the service off (HttpEndpoint)"
             }
+            Self::Imitation(_) => {
+                "find out what listens at 169.254.169.254, or at \
+                 AWS_EC2_METADATA_SERVICE_ENDPOINT"
+            }
             Self::NoToken { .. } => "this is no metadata service of EC2, or not its version 2",
             Self::Status { .. } | Self::Answer { .. } => return None,
         })
@@ -94,7 +101,9 @@ impl ImdsError {
         match self {
             Self::Unreachable(error) => may_pass(error),
             Self::NoToken { status } | Self::Status { status, .. } => is_busy(*status),
-            Self::Disabled | Self::Endpoint { .. } | Self::Answer { .. } => false,
+            Self::Disabled | Self::Endpoint { .. } | Self::Imitation(_) | Self::Answer { .. } => {
+                false
+            }
         }
     }
 }
@@ -365,7 +374,12 @@ impl<'a> Imds<'a> {
     }
 
     fn send(&self, request: &Request) -> Result<Response, ImdsError> {
-        self.network.send(request).map_err(ImdsError::Unreachable)
+        self.network.send(request).map_err(|error| match error {
+            NetworkError::TooLarge { .. } | NetworkError::Protocol { .. } => {
+                ImdsError::Imitation(error)
+            }
+            error => ImdsError::Unreachable(error),
+        })
     }
 }
 

@@ -16,7 +16,9 @@ fn failed(origin: &str, error: &ImdsError) -> CredentialsError {
     CredentialsError::Source {
         origin: origin.into(),
         reason: match error {
-            ImdsError::Unreachable(source) => format!("{error}: {source}"),
+            ImdsError::Unreachable(source) | ImdsError::Imitation(source) => {
+                format!("{error}: {source}")
+            }
             _ => error.to_string(),
         },
         is_transient: error.is_transient(),

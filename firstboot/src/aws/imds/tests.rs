@@ -125,6 +125,39 @@ fn a_machine_without_the_service_is_told_so_within_the_budget() {
 }
 
 #[test]
+fn what_answers_in_its_place_is_not_called_silent() {
+    let host = || "169.254.169.254".to_owned();
+    for (error, told) in [
+        (
+            NetworkError::TooLarge {
+                host: host(),
+                most: MOST,
+            },
+            "larger than 1048576 bytes",
+        ),
+        (
+            NetworkError::Protocol {
+                host: host(),
+                reason: "SSH-2.0".into(),
+            },
+            "does not speak HTTP",
+        ),
+    ] {
+        // Neither asked again nor looked for at another address.
+        let network = Scripted::default().answer(V4_TOKEN, Err(error));
+        let error = ask(&network, |imds| imds.user_data().unwrap_err());
+        assert_eq!(
+            error.to_string(),
+            "what answers as the instance metadata service is none"
+        );
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains(told), "{cause}");
+        assert!(!error.is_transient());
+        assert!(error.hint().unwrap().contains("what listens"));
+    }
+}
+
+#[test]
 fn what_gives_no_token_is_not_asked_again() {
     for (status, hint) in [(403, "turn the service off"), (404, "no metadata service")] {
         let network = Scripted::default().then(V4_TOKEN, status, "<html>");
