@@ -85,6 +85,11 @@ impl From<(Output, String)> for Ran {
     }
 }
 
+/// Makes the token that the cluster of the tests takes.
+const AUTHENTICATOR: &str = r#"#!/bin/sh
+echo '{"kind": "ExecCredential", "status": {"token": "k8s-aws-v1.c3RhbmQtaW4"}}'
+"#;
+
 impl Machine {
     /// A machine in a world. `programs` are the cloud and the agent's stand-in;
     /// `arguments` go to the cloud.
@@ -125,7 +130,7 @@ impl Machine {
                 &version("containerd containerd.io 2.1.4 abc"),
                 0o755,
             ),
-            ("usr/local/bin/aws-iam-authenticator", "", 0o755),
+            ("usr/local/bin/aws-iam-authenticator", AUTHENTICATOR, 0o755),
             ("usr/local/bin/aws_signing_helper", "", 0o755),
             (
                 "etc/eks/image-credential-provider/ecr-credential-provider",

@@ -129,6 +129,12 @@ fn cluster(asked: &Asked) -> Answer {
     if asked.path == "/livez" || asked.path == "/readyz" || asked.path == "/healthz" {
         return Answer::text(200, "ok");
     }
+    let token = asked.header("authorization");
+    if token == Some("Bearer k8s-aws-v1.c3RhbmQtaW4") {
+        // A node's token, as the stand-in of the authenticator makes it.
+        let body = serde_json::json!({"kind": "Endpoints", "apiVersion": "v1"});
+        return Answer::json(200, &body);
+    }
     let body = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
