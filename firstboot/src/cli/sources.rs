@@ -66,3 +66,55 @@ fn table(survey: &Survey) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nodekiln_firstboot::datasource::{FindError, Report, State};
+
+    use super::*;
+
+    fn named(name: &str) -> Options {
+        Options {
+            datasource: Some(PathBuf::from(name)),
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn a_source_is_named_and_a_wrong_name_lists_all() {
+        let search = options(&named("ec2")).map_err(|error| error.message);
+        assert_eq!(search.unwrap().datasource, Some(Source::Ec2));
+        let failure = options(&named("imds")).err().unwrap();
+        assert_eq!(failure.code, 2);
+        assert_eq!(failure.message, "there is no data source \"imds\"");
+        let hint = failure.hint.unwrap();
+        assert!(Source::NAMEABLE.iter().all(|it| hint.contains(it.name())));
+        let both = Options {
+            config: Some(PathBuf::from("/a")),
+            ..named("ec2")
+        };
+        assert_eq!(options(&both).err().unwrap().code, 2);
+    }
+
+    #[test]
+    fn every_source_has_a_line() {
+        let report = |source, state, outcome: &str| Report {
+            source,
+            state,
+            outcome: outcome.to_owned(),
+        };
+        let survey = Survey {
+            reports: vec![
+                report(Source::CloudInit, State::Nothing, "no file"),
+                report(Source::NoCloud, State::Unusable, "two\nlines"),
+            ],
+            outcome: Err(FindError::NotFound { tried: Vec::new() }),
+        };
+        assert_eq!(
+            table(&survey),
+            "cloud-init    nothing    no file\nnocloud       unusable   two lines\n"
+        );
+    }
+}
