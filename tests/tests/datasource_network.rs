@@ -166,7 +166,7 @@ fn half(stream: &mut TcpStream) {
 /// A body without end.
 fn endless(stream: &mut TcpStream) {
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
-    while stream.write_all(&[b'#'; 65_536]).is_ok() {}
+    while stream.write_all(&[b'#'; 8192]).is_ok() {}
 }
 
 /// Plays the metadata service: a token for a PUT with a lifetime, user data by
@@ -243,7 +243,8 @@ fn user_data_of_ec2_is_found_with_a_token_and_without_a_proxy() {
 
 #[test]
 fn a_metadata_service_that_fails_for_now_is_tried_again_within_its_time() {
-    let broken: [(&str, fn(&mut TcpStream)); 3] = [
+    type Failure = (&'static str, fn(&mut TcpStream));
+    let broken: [Failure; 3] = [
         ("hangs", hang),
         ("half a body", half),
         ("503", |stream| answer(stream, 503, "", b"")),
