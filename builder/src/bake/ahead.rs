@@ -17,10 +17,10 @@ pub(super) const LEAST: u64 = 1 << 20;
 
 /// Calls `write` with a reader of `source`, which another thread reads and hashes;
 /// gives what `write` gave, and the source with all that was read in it.
-pub(super) fn read_ahead<'a, T>(
-    source: Checked<'a>,
+pub(super) fn read_ahead<T>(
+    source: Checked<'_>,
     write: impl FnOnce(&mut dyn Read) -> T,
-) -> (T, Checked<'a>) {
+) -> (T, Checked<'_>) {
     let (give_full, take_full) = sync_channel(PIECES);
     let (give_empty, take_empty) = channel();
     for _ in 0..PIECES {
