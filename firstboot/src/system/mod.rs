@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 pub use facts::{Missing, gather};
 pub use folder::Folder;
-pub(crate) use http::Url;
+pub(crate) use http::{SIGNATURES, Url};
 pub use journal_line::Level;
 pub use linux::Linux;
 pub use mounts::mounts_below;

@@ -10,7 +10,7 @@ use rustls::{CertificateError, RootCertStore};
 
 use super::{Finding, Subject};
 use crate::node_config::read_certificates;
-use crate::system;
+use crate::system::{self, SIGNATURES};
 
 const PATH: &str = "/var/lib/kubelet/pki/kubelet-server-current.pem";
 
@@ -61,13 +61,8 @@ fn verify(pem: &[u8], authority: &[u8]) -> Verified {
         return Verified::Unreadable(PATH);
     };
     let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
     let verified = rustls::client::verify_server_cert_signed_by_trust_anchor(
-        &leaf,
-        &roots,
-        between,
-        now,
-        algorithms.all,
+        &leaf, &roots, between, now, SIGNATURES,
     );
     match verified {
         Ok(())

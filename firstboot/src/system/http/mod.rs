@@ -20,6 +20,7 @@ use self::tls::Trust;
 use super::dns::Resolver;
 use super::{Network, NetworkError, Request, Response, Route, Variables};
 
+pub(crate) use self::provider::SIGNATURES;
 pub(super) use self::stream::{Deadline, Timed};
 pub(crate) use self::url::Url;
 

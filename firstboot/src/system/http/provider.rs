@@ -18,7 +18,8 @@ use webpki::ring as algorithms;
 
 type Algorithm = &'static dyn SignatureVerificationAlgorithm;
 
-const ALL: &[Algorithm] = &[
+/// Every way of signing a certificate that is understood.
+pub const SIGNATURES: &[Algorithm] = &[
     algorithms::ECDSA_P256_SHA256,
     algorithms::ECDSA_P256_SHA384,
     algorithms::ECDSA_P384_SHA256,
@@ -79,7 +80,7 @@ pub fn provider() -> CryptoProvider {
         ],
         kx_groups: vec![SECP256R1, SECP384R1],
         signature_verification_algorithms: WebPkiSupportedAlgorithms {
-            all: ALL,
+            all: SIGNATURES,
             mapping: MAPPING,
         },
         secure_random: &Kernel,
