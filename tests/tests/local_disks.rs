@@ -177,9 +177,7 @@ fn each_disk_gets_a_file_system_once_and_a_foreign_disk_is_left_alone() {
     fs::remove_file("/dev/disk/by-id/nvme-Amazon_EC2_NVMe_Instance_Storage_AWS1").unwrap();
     storage::set_up(&system, &wanted("Mount")).unwrap();
     assert_eq!(fs::read_to_string("/mnt/k8s-disks/2/kept").unwrap(), "kept");
-    for place in ["/mnt/k8s-disks/2"] {
-        run("umount", &[place]);
-    }
+    run("umount", &["/mnt/k8s-disks/2"]);
 }
 
 #[test]

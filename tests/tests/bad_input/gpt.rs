@@ -30,12 +30,15 @@ fn built_raw(workshop: &Workshop) -> PathBuf {
     workshop.built(&[]).join("small.raw")
 }
 
+/// Damages an image.
+type Harm = Box<dyn Fn(&Path)>;
+
 #[test]
 fn one_good_copy_of_the_table_is_enough_and_both_are_good_afterwards() {
     let bases = Bases::new();
     let whole = bases.workshop.path("whole.raw");
     let header = |at: u64| move |image: &Path| patch(image, at + 60, &[0xFF; 4]);
-    let harms: [(&str, Box<dyn Fn(&Path)>); 5] = [
+    let harms: [(&str, Harm); 5] = [
         ("checksum of the header", Box::new(header(SECTOR))),
         (
             "checksum of the entries",
@@ -92,7 +95,7 @@ fn partitions_that_overlap_or_lead_out_are_refused() {
     let root = (ROOT_START / SECTOR, (ROOT_START + ROOT_SIZE) / SECTOR - 1);
     let overlap = |image: &Path| {
         reshape(image, |table| {
-            table.set_extent(1, ESP_START / SECTOR + 8, root.1)
+            table.set_extent(1, ESP_START / SECTOR + 8, root.1);
         });
     };
     bases
@@ -100,7 +103,7 @@ fn partitions_that_overlap_or_lead_out_are_refused() {
         .refused(2, &["partition table", "overlap", "hint:"]);
     let beyond = |image: &Path| {
         reshape(image, |table| {
-            table.set_extent(1, root.0, root.1 + (1 << 20))
+            table.set_extent(1, root.0, root.1 + (1 << 20));
         });
     };
     bases
