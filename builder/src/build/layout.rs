@@ -192,10 +192,12 @@ impl Layout {
         self.parts.keys().map(open).collect()
     }
 
-    /// Opens every volume through the kernel. `disk` is the whole disk.
+    /// Opens the volumes of `wanted` through the kernel: one that stays as it is
+    /// need not be known to it. `disk` is the whole disk.
     pub fn mount(
         &self,
         disk: &File,
+        wanted: impl Fn(Target) -> bool,
         epoch: Timestamp,
     ) -> Result<BTreeMap<Target, Box<dyn Volume>>> {
         // losetup wants a name; this one lasts as long as the file is open.
@@ -209,6 +211,7 @@ impl Layout {
                 .doing(|| format!("mount the {} partition", target.name()))?;
             Ok((*target, Box::new(mount) as Box<dyn Volume>))
         };
-        self.parts.iter().map(open).collect()
+        let wanted = self.parts.iter().filter(|(target, _)| wanted(**target));
+        wanted.map(open).collect()
     }
 }

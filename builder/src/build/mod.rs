@@ -404,7 +404,11 @@ fn bake(
         // A kernel wants the whole disk in a file.
         disk.materialize(progress)?;
         progress.note("the kernel edits the file systems: asked for");
-        layout.mount(disk.file(), epoch)
+        layout.mount(
+            disk.file(),
+            |target| plan.volumes.contains_key(&target),
+            epoch,
+        )
     } else {
         progress.note("this process edits the file systems: they are ext4 and FAT");
         let storage: Arc<dyn Storage> = disk.clone();
