@@ -144,7 +144,7 @@ fn a_nocloud_seed_makes_a_node_as_nodeadm_would() {
             "imageGCHighThresholdPercent": 70,
             "imageGCLowThresholdPercent": 50
         })),
-        containerd_drop_in: Some("version = 2\n[debug]\n  level = \"info\"\n"),
+        containerd_given: Some("version = 2\n[debug]\n  level = \"info\"\n"),
         flags: &["--v=3", "--node-labels=site=lab,rack=r7"],
     };
     let report = assert_node(&image.qcow2, Format::NoCloud, "nocloud", &expected);
@@ -167,7 +167,7 @@ fn a_config_drive_makes_a_node_as_nodeadm_would() {
         cluster_dns: "172.20.5.10",
         sandbox_image: "455263428931.dkr.ecr.eu-south-2.amazonaws.com/eks/pause:3.5",
         kubelet_drop_in: None,
-        containerd_drop_in: None,
+        containerd_given: None,
         flags: &[],
     };
     let report = assert_node(&image.raw, Format::ConfigDrive, "config-drive", &expected);
