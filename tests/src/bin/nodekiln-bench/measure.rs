@@ -46,6 +46,7 @@ pub fn interleaved(subjects: &[Subject<'_>], rounds: usize, log: &Path) -> Vec<V
         for (subject, samples) in subjects.iter().zip(&mut samples) {
             (subject.prepare)();
             sync();
+            warm();
             let sample = once(&subject.command, log);
             eprintln!(
                 "    round {round}: {:<28} {:7.3} s wall, {:7.3} s processor, {} MB",
@@ -95,6 +96,22 @@ pub fn once(command: &[String], log: &Path) -> Sample {
 pub fn sync() {
     let status = Command::new("sync").status().expect("sync is installed");
     assert!(status.success(), "sync failed");
+}
+
+/// Bytes that a sample may take from the free memory: more than any subject's
+/// files and processes need.
+const WARMED: usize = 4 << 30;
+
+/// Touches free memory and gives it back, so that a sample finds pages that the
+/// machine really has. A virtual machine whose balloon reports free pages to its
+/// host loses them, and has each one back by a fault that costs seven times as much
+/// as a page at hand: that would go to whoever writes next, by chance.
+fn warm() {
+    let mut memory = vec![0u8; WARMED];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
 }
 
 /// The middle of some figures.
