@@ -402,7 +402,7 @@ fn bake(
     };
     let mut volumes = if request.engine == Engine::Mount {
         // A kernel wants the whole disk in a file.
-        disk.materialize(progress)?;
+        disk.hand_over(progress)?;
         progress.note("the kernel edits the file systems: asked for");
         layout.mount(
             disk.file(),

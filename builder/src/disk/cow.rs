@@ -48,6 +48,8 @@ pub struct CowDisk {
     /// Two writers of parts of one granule must not both fill up the rest.
     filling: Mutex<()>,
     complete: AtomicBool,
+    /// Others write to the file, past what is known to have changed.
+    handed_over: AtomicBool,
 }
 
 impl CowDisk {
@@ -92,6 +94,7 @@ impl CowDisk {
             given_up: AtomicBool::new(false),
             filling: Mutex::new(()),
             complete: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
         })
     }
 
@@ -138,6 +141,16 @@ impl CowDisk {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.complete.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Materializes, and lets somebody else write to the file: what changes there is
+    /// not known here.
+    ///
+    /// # Errors
+    /// As [`CowDisk::materialize`].
+    pub fn hand_over(&self, progress: &dyn Progress) -> Result<()> {
+        self.handed_over.store(true, Ordering::Release);
+        self.materialize(progress)
     }
 
     /// Ends a [`CowDisk::materialize`] that runs in another thread: nobody wants
@@ -366,6 +379,15 @@ impl Storage for CowDisk {
             (changed, None) => changed,
             (_, base) => base,
         })
+    }
+
+    fn zstd_frame(&self, offset: u64, size: u64) -> io::Result<Option<Vec<u8>>> {
+        let granules = offset / GRANULE..offset.saturating_add(size).div_ceil(GRANULE);
+        let unchanged = self.changed.next_member(granules.start, granules.end) >= granules.end;
+        if self.handed_over.load(Ordering::Acquire) || !unchanged {
+            return Ok(None);
+        }
+        self.base.zstd_frame(offset, size)
     }
 
     fn as_file(&self) -> Option<&File> {

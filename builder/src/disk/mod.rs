@@ -59,6 +59,17 @@ pub trait Storage: Send + Sync + Debug {
     /// What the file gives.
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
 
+    /// The zstd frame that holds exactly the `size` bytes from `offset`, where this
+    /// storage has them in that form: who compresses the disk again can take it as
+    /// it is.
+    ///
+    /// # Errors
+    /// What the file gives.
+    fn zstd_frame(&self, offset: u64, size: u64) -> io::Result<Option<Vec<u8>>> {
+        let _ = (offset, size);
+        Ok(None)
+    }
+
     /// The file whose bytes are exactly those of this storage, if there is one:
     /// the kernel can then copy from it without passing the bytes through here.
     fn as_file(&self) -> Option<&File> {

@@ -43,6 +43,11 @@ impl Decompressor {
         }
     }
 
+    /// Whether clusters are zstd frames.
+    pub(super) fn is_zstd(&self) -> bool {
+        self.compression == Compression::Zstd
+    }
+
     /// Fills `cluster` from `compressed`, behind whose stream other bytes may
     /// follow.
     pub(super) fn run(&self, compressed: &[u8], cluster: &mut [u8]) -> io::Result<()> {
@@ -65,6 +70,15 @@ impl Decompressor {
         }
         Ok(())
     }
+}
+
+/// Length of the one zstd frame at the start of `compressed`, if it says that it
+/// holds `size` bytes. A cluster may also be several frames, or a frame that does
+/// not say its size: these are for the decompressor alone.
+pub(super) fn frame_of(compressed: &[u8], size: u64) -> Option<usize> {
+    let says = zstd::zstd_safe::get_frame_content_size(compressed).ok()??;
+    let length = zstd::zstd_safe::find_frame_compressed_size(compressed).ok()?;
+    (says == size && length <= compressed.len()).then_some(length)
 }
 
 fn take<T>(pool: &Mutex<Vec<T>>) -> Option<T> {

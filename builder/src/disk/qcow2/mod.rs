@@ -120,11 +120,17 @@ impl Qcow2 {
     }
 
     fn decompress(&self, offset: u64, length: usize, cluster: &mut [u8]) -> io::Result<()> {
+        self.decompressor
+            .run(&self.compressed(offset, length)?, cluster)
+    }
+
+    /// The bytes of a compressed cluster, and what follows up to the next sector.
+    fn compressed(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         // Lengths are in whole sectors; the file may end within the last one.
         let held = self.file.size().saturating_sub(offset).min(length as u64);
         let mut compressed = vec![0; held as usize];
         self.file.read_at(&mut compressed, offset)?;
-        self.decompressor.run(&compressed, cluster)
+        Ok(compressed)
     }
 
     /// Reads what this image does not hold; a backing file may be shorter.
@@ -202,6 +208,24 @@ impl Storage for Qcow2 {
             at = end;
         }
         Ok(None)
+    }
+
+    fn zstd_frame(&self, offset: u64, size: u64) -> io::Result<Option<Vec<u8>>> {
+        let whole = size == self.map.cluster_size()
+            && offset.is_multiple_of(size)
+            && offset.checked_add(size).is_some_and(|end| end <= self.size);
+        if !whole || !self.decompressor.is_zstd() {
+            return Ok(None);
+        }
+        let Place::Compressed { offset, length } = self.map.place(offset)? else {
+            return Ok(None);
+        };
+        let mut compressed = self.compressed(offset, length)?;
+        let Some(length) = decompress::frame_of(&compressed, size) else {
+            return Ok(None);
+        };
+        compressed.truncate(length);
+        Ok(Some(compressed))
     }
 }
 

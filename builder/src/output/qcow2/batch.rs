@@ -144,13 +144,15 @@ impl Worker {
         let (inside, past) = batch.bytes.split_at_mut(held as usize);
         storage.read_at(inside, range.start).map_err(read_error)?;
         past.fill(0);
+        let mut at = range.start;
         for cluster in batch.bytes.chunks(self.cluster_size) {
             let what = if is_zero(cluster) {
                 Cluster::Zero
             } else {
-                self.compress(cluster, &mut batch.compressed)?
+                self.compress(cluster, at, storage, &mut batch.compressed)?
             };
             batch.clusters.push(what);
+            at += cluster.len() as u64;
         }
         if self.linear {
             // While the bytes are near: reading them a second time would cost as
@@ -163,17 +165,33 @@ impl Worker {
         Ok(())
     }
 
-    fn compress(&mut self, cluster: &[u8], compressed: &mut Vec<u8>) -> Result<Cluster> {
+    /// Compresses the cluster at `offset` of `storage`, unless its base has done that
+    /// already: most of a node image is its base, and compressing costs more than
+    /// all else that a build does.
+    fn compress(
+        &mut self,
+        cluster: &[u8],
+        offset: u64,
+        storage: &dyn Storage,
+        compressed: &mut Vec<u8>,
+    ) -> Result<Cluster> {
         let Some(zstd) = &mut self.zstd else {
             return Ok(Cluster::Plain);
         };
+        let start = compressed.len();
+        let present = storage
+            .zstd_frame(offset, cluster.len() as u64)
+            .map_err(read_error)?;
+        if let Some(frame) = present.filter(|frame| frame.len() < cluster.len()) {
+            compressed.extend_from_slice(&frame);
+            return Ok(Cluster::Compressed(start..compressed.len()));
+        }
         let length = zstd
             .compress_to_buffer(cluster, &mut self.scratch[..])
             .map_err(zstd_error)?;
         if length >= cluster.len() {
             return Ok(Cluster::Plain);
         }
-        let start = compressed.len();
         compressed.extend_from_slice(&self.scratch[..length]);
         Ok(Cluster::Compressed(start..start + length))
     }

@@ -1,8 +1,9 @@
 //! The qcow2 image: a sequential writer of version 3.
 //!
-//! The bytes depend on nothing but the content of the disk and the options:
-//! clusters come in the order of the disk, zeros are left out by content, tables
-//! follow what they describe. Reading, finding zeros and compressing happen in
+//! The bytes depend on nothing but the content of the disk, the options, and how a
+//! zstd base has compressed the clusters that did not change (they are taken as
+//! they are): clusters come in the order of the disk, zeros are left out by content,
+//! tables follow what they describe. Reading, finding zeros and compressing happen in
 //! threads; one thread lays out the file, in order. Memory is bounded by the
 //! number of batches on their way, whatever the size of the disk.
 

@@ -2,6 +2,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use super::*;
+use crate::disk::CowDisk;
 use crate::disk::qcow2::Qcow2;
 use crate::disk::raw::RawFile;
 use crate::progress::Silent;
@@ -155,4 +156,77 @@ fn tells_that_the_space_does_not_suffice() {
     let error = write(&disk, &full, &Options::default(), &Silent).expect_err("full");
     assert_eq!(error.class(), Class::Environment);
     assert!(error.hint_text().expect("a hint").contains("space"));
+}
+
+/// A disk of text over a zstd base that an independent program has compressed, with
+/// a change in one cluster of it.
+fn disk_over_a_zstd_base(cluster_size: u32) -> (CowDisk, Vec<u8>) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (raw, base) = (folder.path().join("raw"), folder.path().join("base.qcow2"));
+    let mut content: Vec<u8> = (0..8_u32 << 20).map(|byte| (byte / 100) as u8).collect();
+    std::fs::write(&raw, &content).expect("write");
+    let options = format!("compression_type=zstd,cluster_size={cluster_size}");
+    let status = std::process::Command::new("qemu-img")
+        .args(["convert", "-c", "-O", "qcow2", "-o", &options])
+        .args([&raw, &base])
+        .status()
+        .expect("qemu-img runs");
+    assert!(status.success());
+    let base = RawFile::read_only(File::open(&base).expect("open")).expect("open");
+    let base = Qcow2::open_storage(Arc::new(base)).expect("opens");
+    let size = base.size();
+    let delta = tempfile::tempfile().expect("temporary file");
+    let disk = CowDisk::new(Arc::new(base), size, delta).expect("opens");
+    disk.write_at(b"changed", 1_000_000).expect("writes");
+    content[1_000_000..1_000_007].copy_from_slice(b"changed");
+    (disk, content)
+}
+
+fn content_of(file: File) -> Vec<u8> {
+    let image = RawFile::read_only(file).expect("open");
+    let image = Qcow2::open_storage(Arc::new(image)).expect("opens");
+    let mut found = vec![1; image.size() as usize];
+    image.read_at(&mut found, 0).expect("read");
+    found
+}
+
+#[test]
+fn what_a_zstd_base_has_compressed_is_taken_as_it_is_unless_it_changed() {
+    let cluster = 64 << 10;
+    let (disk, content) = disk_over_a_zstd_base(cluster);
+    let file = tempfile::tempfile().expect("temporary file");
+    let options = options(Compression::Zstd, cluster, 2);
+    write(&disk, &file, &options, &Silent).expect("write");
+    let mut bytes = vec![0; file.metadata().expect("metadata").len() as usize];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    let changed = 1_000_000 / u64::from(cluster);
+    for number in 0..disk.size() / u64::from(cluster) {
+        let frame = disk
+            .zstd_frame(number * u64::from(cluster), cluster.into())
+            .expect("reads");
+        assert_eq!(frame.is_none(), number == changed, "cluster {number}");
+        if let Some(frame) = frame {
+            let found = bytes.windows(frame.len()).any(|window| window == frame);
+            assert!(found, "cluster {number}");
+        }
+    }
+    assert!(content_of(file) == content);
+}
+
+#[test]
+fn clusters_of_another_size_are_compressed_anew() {
+    let (disk, content) = disk_over_a_zstd_base(32 << 10);
+    assert_eq!(disk.zstd_frame(0, 64 << 10).expect("reads"), None);
+    let file = tempfile::tempfile().expect("temporary file");
+    let options = options(Compression::Zstd, 64 << 10, 2);
+    write(&disk, &file, &options, &Silent).expect("write");
+    assert!(content_of(file) == content);
+}
+
+#[test]
+fn a_disk_that_others_write_to_gives_no_frame_of_its_base() {
+    let (disk, _) = disk_over_a_zstd_base(64 << 10);
+    assert!(disk.zstd_frame(0, 64 << 10).expect("reads").is_some());
+    disk.hand_over(&Silent).expect("materializes");
+    assert_eq!(disk.zstd_frame(0, 64 << 10).expect("reads"), None);
 }
