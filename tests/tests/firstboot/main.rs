@@ -1,0 +1,102 @@
+//! The program that joins the machine, as it is: in a root of its own with a
+//! service manager that is pretended, killed wherever it can be killed; and what it
+//! writes, read by programs that others wrote.
+
+mod joining;
+mod machine;
+mod rendering;
+mod unit_file;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use nodekiln_tests::first_boot::program;
+
+const CERTIFICATE: &str = include_str!("../../../firstboot/src/node_config/testdata/ca.pem");
+const UNIT: &str =
+    include_str!("../../../overlays/linux/etc/systemd/system/nodekiln-firstboot.service");
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn node_config(flags: &str) -> String {
+    use std::fmt::Write as _;
+    let mut encoded = String::new();
+    let output = pipe("base64", &["-w0"], CERTIFICATE.as_bytes());
+    write!(encoded, "{}", text(&output.stdout)).expect("a string can be written to");
+    format!(
+        "apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  cluster:
+    name: farm
+    region: eu-central-1
+    apiServerEndpoint: https://example.eu-central-1.eks.amazonaws.com
+    certificateAuthority: {encoded}
+    cidr: 10.100.0.0/16
+  kubelet:
+    flags: [{flags}]
+    config: {{maxPods: 42}}
+  containerd:
+    config: |
+      [debug]
+      level = \"debug\"
+  hybrid:
+    enableCredentialsFile: true
+    iamRolesAnywhere:
+      nodeName: node-1
+      trustAnchorArn: arn:aws:rolesanywhere:eu-central-1:123456789012:trust-anchor/a
+      profileArn: arn:aws:rolesanywhere:eu-central-1:123456789012:profile/b
+      roleArn: arn:aws:iam::123456789012:role/c
+"
+    )
+}
+
+fn pipe(program: &str, arguments: &[&str], input: &[u8]) -> Output {
+    use std::io::Write as _;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} must be installed: {error}"));
+    // A program may end without reading all.
+    let _ = child.stdin.take().expect("it is piped").write_all(input);
+    child.wait_with_output().expect("it can be waited for")
+}
+
+fn firstboot(arguments: &[&str]) -> Output {
+    Command::new(program())
+        .args(arguments)
+        .output()
+        .expect("it starts")
+}
+
+/// Everything below a folder: mode and content, or where a link leads.
+fn tree(root: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+    walkdir::WalkDir::new(root)
+        .into_iter()
+        .map(|entry| entry.expect("the tree can be read"))
+        .map(|entry| {
+            let path = entry.path();
+            let mode = entry.metadata().expect("it is there").permissions().mode() & 0o7777;
+            let content = if entry.file_type().is_file() {
+                fs::read(path).expect("it can be read")
+            } else {
+                Vec::new()
+            };
+            let name = path
+                .strip_prefix(root)
+                .expect("it is below")
+                .display()
+                .to_string();
+            (name, (mode, content))
+        })
+        .collect()
+}
