@@ -94,7 +94,17 @@ impl AwsError {
             Self::Network { source, .. } => network_hint(source).map(ToOwned::to_owned),
             Self::Refused { hint, .. } => hint.clone(),
             Self::Unusable { hint, .. } => Some((*hint).to_owned()),
-            Self::Credentials(_) | Self::Answer { .. } => None,
+            Self::Credentials(error) if error.is_transient() => Some(
+                "the service that gives credentials has to be reachable, through the proxy if one \
+                 is set"
+                    .into(),
+            ),
+            Self::Credentials(_) => Some(
+                "look at the certificate, its trust anchor, profile and role, or at the \
+                 registration with SSM"
+                    .into(),
+            ),
+            Self::Answer { .. } => None,
         }
     }
 

@@ -77,22 +77,12 @@ impl Source for Process<'_> {
                 },
             })?;
         if !ended.success {
-            // The last line that it says is the reason; its output may hold keys.
-            let last = ended
-                .errors
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty());
-            let said: String = last
-                .unwrap_or("it failed")
-                .trim()
-                .chars()
-                .take(300)
-                .collect();
+            // Only its errors: its output may hold keys.
+            let said = reason(&ended.errors);
             return Err(CredentialsError::Source {
                 origin,
+                is_transient: !is_refusal(&said),
                 reason: format!("{} says: {said}", command[0]),
-                is_transient: true,
             });
         }
         let answer = Answer::read(&origin, ended.output.as_bytes())?;
@@ -104,6 +94,37 @@ impl Source for Process<'_> {
         }
         answer.credentials(&origin).map(Some)
     }
+}
+
+/// The last that a program says: a line that stands at the margin, and what is indented
+/// below it, as the SDK for Go writes a service's code and then the status.
+fn reason(errors: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in errors.lines().filter(|line| !line.trim().is_empty()) {
+        if !line.starts_with([' ', '\t']) {
+            lines.clear();
+        }
+        lines.push(line.trim());
+    }
+    let said = lines.join(", ");
+    if said.is_empty() {
+        return "it failed".into();
+    }
+    said.chars().take(300).collect()
+}
+
+/// Whether IAM Roles Anywhere refuses what it was shown (its API reference,
+/// `CreateSession`), so that asking again is of no use before somebody changed
+/// something. What is a matter of time passes when the clock is set.
+fn is_refusal(said: &str) -> bool {
+    const CODES: [&str; 4] = [
+        "AccessDeniedException",
+        "InvalidSignatureException",
+        "ResourceNotFoundException",
+        "ValidationException",
+    ];
+    let is_of_time = said.contains("expired") || said.contains("not yet");
+    CODES.iter().any(|code| said.contains(code)) && !is_of_time
 }
 
 /// Words as a shell without variables has them: blanks part them, quotes keep them

@@ -76,18 +76,43 @@ fn what_a_program_prints_wrongly_is_never_repeated() {
         assert!(error.to_string().contains(reason), "{error}");
         assert!(!format!("{error} {error:?}").contains("s3cr3t"));
     }
-    let machine = Pretended::default();
-    machine.fails(
-        "/usr/bin/helper credential-process --certificate /a b.pem",
-        "log line\nAccessDenied: not trusted\n\n",
-    );
-    let error = process(&machine).find().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("/usr/bin/helper says: AccessDenied: not trusted")
-    );
-    assert!(error.is_transient());
+}
+
+/// As aws_signing_helper 1.4 writes them.
+#[test]
+fn a_refusal_by_roles_anywhere_is_told_whole_and_is_final() {
+    const STATUS: &str = "\tstatus code: 403, request id: 0000";
+    for (errors, said, is_transient) in [
+        (
+            "log line\n2026/01/31 12:00:00 AccessDeniedException: Untrusted certificate\n\
+             \tstatus code: 403, request id: 0000\n\n",
+            "AccessDeniedException: Untrusted certificate, status code: 403, request id: 0000",
+            false,
+        ),
+        (
+            &format!("ResourceNotFoundException: Trust anchor not found\n{STATUS}\n"),
+            "Trust anchor not found, status code: 403, request id: 0000",
+            false,
+        ),
+        (
+            &format!("InvalidSignatureException: Signature expired: 1 is now earlier\n{STATUS}\n"),
+            "is now earlier, status code: 403, request id: 0000",
+            true,
+        ),
+        (
+            "RequestError: send request failed\ncaused by: Post \"https://x\": no route\n",
+            "says: caused by: Post \"https://x\": no route",
+            true,
+        ),
+        ("", "says: it failed", true),
+    ] {
+        let machine = Pretended::default();
+        let line = "/usr/bin/helper credential-process --certificate /a b.pem";
+        machine.fails(line, errors);
+        let error = process(&machine).find().unwrap_err();
+        assert!(error.to_string().ends_with(said), "{error}");
+        assert_eq!(error.is_transient(), is_transient, "{error}");
+    }
 }
 
 #[test]
