@@ -4,41 +4,18 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::cloud::World;
 use crate::cloud::certificates::Authority;
 use crate::cloud::client::Cloud;
+use crate::cloud::world::TrustAnchor;
+use crate::cloud::{Service, World};
 use crate::first_boot;
+use crate::machine_root::MachineRoot;
 use crate::namespace::Namespace;
-
-/// Notes what it is told. Starting the SSM agent's unit runs the agent's stand-in.
-const SYSTEMCTL: &str = r#"#!/bin/sh
-echo "$*" >> /run/calls
-verb=$1; shift
-for word; do case $word in --*) ;; *) unit=$word;; esac; done
-case $verb in
-show)
-    echo LoadState=loaded
-    if [ -e /run/active.$unit ]; then echo ActiveState=active; else echo ActiveState=inactive; fi
-    if [ -e /etc/enabled.$unit ]; then echo UnitFileState=enabled; else echo UnitFileState=disabled; fi;;
-start|restart)
-    case $unit in amazon-ssm-agent*) /usr/bin/amazon-ssm-agent >> /run/agent 2>&1;; esac
-    echo started >> /run/active.$unit;;
-enable) echo > /etc/enabled.$unit;;
-esac
-exit 0
-"#;
-
-/// The machine's own network.
-const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-                      eth0\t00000000\t011E140A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-                      eth0\t001E140A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
 
 /// A NodeConfig of a hybrid node: what of the cluster is known, and its credentials,
 /// both as lines of YAML.
@@ -49,6 +26,21 @@ pub fn hybrid(cluster: &str, credentials: &str) -> String {
     )
 }
 
+/// Variables that take away what sends first boot to the cloud: then it asks where
+/// AWS is, and trusts whom the machine trusts.
+pub const BY_NAME: [(&str, &str); 7] = [
+    ("AWS_CA_BUNDLE", ""),
+    ("AWS_ENDPOINT_URL_EC2", ""),
+    ("AWS_ENDPOINT_URL_ECR", ""),
+    ("AWS_ENDPOINT_URL_EKS", ""),
+    ("AWS_ENDPOINT_URL_ROLESANYWHERE", ""),
+    ("AWS_ENDPOINT_URL_SSM", ""),
+    ("AWS_ENDPOINT_URL_STS", ""),
+];
+
+/// The trust anchor that a site's certificates lead to.
+pub const TRUST_ANCHOR: &str = "arn:aws:rolesanywhere:us-west-2:111122223333:trust-anchor/a";
+
 /// Lines of a NodeConfig: the credentials of a site with certificates.
 pub const ROLES_ANYWHERE: &str = "    iamRolesAnywhere:\n      nodeName: node-1\n      \
     trustAnchorArn: arn:aws:rolesanywhere:us-west-2:111122223333:trust-anchor/a\n      \
@@ -58,7 +50,7 @@ pub const ROLES_ANYWHERE: &str = "    iamRolesAnywhere:\n      nodeName: node-1\
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Machine {
-    root: TempDir,
+    root: MachineRoot,
     namespace: Namespace,
     /// The world around it.
     pub cloud: Cloud,
@@ -85,11 +77,6 @@ impl From<(Output, String)> for Ran {
     }
 }
 
-/// Makes the token that the cluster of the tests takes.
-const AUTHENTICATOR: &str = r#"#!/bin/sh
-echo '{"kind": "ExecCredential", "status": {"token": "k8s-aws-v1.c3RhbmQtaW4"}}'
-"#;
-
 impl Machine {
     /// A machine in a world. `programs` are the cloud and the agent's stand-in;
     /// `arguments` go to the cloud.
@@ -102,81 +89,37 @@ impl Machine {
         cloud.env("PATH", "/usr/bin:/bin");
         let imds = ["--imds", "169.254.169.254:80"];
         let cloud = Cloud::start(cloud, world, &[&imds, arguments].concat());
-        let machine = Self {
-            root: TempDir::with_prefix("nodekiln-machine-").expect("a folder"),
-            namespace,
-            cloud,
-        };
-        machine.furnish(Path::new(programs.1));
-        machine
-    }
-
-    fn furnish(&self, agent: &Path) {
-        self.install(first_boot::program(), "usr/libexec/nodekiln/firstboot");
-        self.install(agent, "usr/bin/amazon-ssm-agent");
-        self.install(Path::new("/bin/busybox"), "bin/busybox");
-        for tool in ["sh", "cat", "true"] {
-            symlink("busybox", self.path(&format!("bin/{tool}"))).expect("linked");
-        }
-        let version = |line: &str| format!("#!/bin/sh\necho '{line}'\n");
-        let authority = fs::read_to_string(self.cloud.file("ca.pem")).expect("it was written");
-        let endpoint = self.cloud.url(crate::cloud::Service::Ssm);
+        let root = MachineRoot::new(first_boot::program());
+        root.install(Path::new(programs.1), "usr/bin/amazon-ssm-agent");
+        let authority = fs::read_to_string(cloud.file("ca.pem")).expect("it was written");
+        let endpoint = cloud.url(Service::Ssm);
         let agent_config = format!("{{\"Ssm\": {{\"Endpoint\": \"{endpoint}\"}}}}");
         for (path, content, mode) in [
-            ("usr/bin/systemctl", SYSTEMCTL, 0o755),
-            ("usr/bin/kubelet", &version("Kubernetes v1.34.1"), 0o755),
             (
-                "usr/bin/containerd",
-                &version("containerd containerd.io 2.1.4 abc"),
-                0o755,
+                "etc/amazon/ssm/amazon-ssm-agent.json",
+                &*agent_config,
+                0o600,
             ),
-            ("usr/local/bin/aws-iam-authenticator", AUTHENTICATOR, 0o755),
-            ("usr/local/bin/aws_signing_helper", "", 0o755),
-            (
-                "etc/eks/image-credential-provider/ecr-credential-provider",
-                "",
-                0o755,
-            ),
-            (
-                "etc/machine-id",
-                "0123456789abcdef0123456789abcdef\n",
-                0o444,
-            ),
-            ("etc/os-release", "ID=amzn\nVERSION_ID=2023\n", 0o644),
-            (
-                "etc/nodekiln/sandbox-image",
-                "localhost/kubernetes/pause:latest\n",
-                0o644,
-            ),
-            ("etc/resolv.conf", "nameserver 127.0.0.1\n", 0o644),
-            ("etc/hosts", "127.0.0.1 localhost\n", 0o644),
-            ("etc/amazon/ssm/amazon-ssm-agent.json", &agent_config, 0o600),
             ("etc/ssl/certs/ca-certificates.crt", &authority, 0o644),
-            ("proc/meminfo", "MemTotal: 4000000 kB\n", 0o444),
-            ("proc/swaps", "Filename Type Size Used Priority\n", 0o444),
-            ("proc/cmdline", "quiet\n", 0o444),
-            ("proc/net/route", ROUTES, 0o444),
-            ("sys/class/block/.keep", "", 0o444),
             ("sys/class/dmi/id/sys_vendor", "Amazon EC2\n", 0o444),
-            ("sys/devices/system/cpu/cpu0/online", "1\n", 0o444),
-            ("dev/console", "", 0o600),
-            ("dev/null", "", 0o666),
-            ("run/.keep", "", 0o644),
-            ("tmp/.keep", "", 0o644),
-            ("root/.keep", "", 0o600),
         ] {
-            self.write(path, content, mode);
+            root.write(path, content, mode);
+        }
+        Self {
+            root,
+            namespace,
+            cloud,
         }
     }
 
     /// A path of the machine.
     pub fn path(&self, path: &str) -> PathBuf {
-        self.root.path().join(path.trim_start_matches('/'))
+        self.root.path(path)
     }
 
     /// A file of the machine; empty where there is none.
     pub fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.path(path)).unwrap_or_default()
+        self.root.read(path)
     }
 
     /// Writes a file of the machine.
@@ -184,30 +127,15 @@ impl Machine {
     /// # Panics
     /// When it cannot be written.
     pub fn write(&self, path: &str, content: &str, mode: u32) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(&path, content).expect("written");
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        self.root.write(path, content, mode);
     }
 
-    /// Copies a program and the libraries that it is linked with.
-    fn install(&self, program: &Path, at: &str) {
-        let copy = |from: &Path, to: PathBuf| {
-            fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-            fs::copy(from, to).unwrap_or_else(|error| unreachable!("{}: {error}", from.display()));
-        };
-        copy(program, self.path(at));
-        let linked = Command::new("ldd")
-            .arg(program)
-            .output()
-            .expect("ldd must be installed");
-        let listing = String::from_utf8_lossy(&linked.stdout).into_owned();
-        for library in listing
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            copy(Path::new(library), self.path(library));
-        }
+    /// Puts a program into the machine, with the libraries that it is linked with.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn install(&self, program: &Path, at: &str) {
+        self.root.install(program, at);
     }
 
     /// Runs `firstboot run` as the service manager would, sent to the cloud, with
@@ -266,7 +194,7 @@ impl Machine {
         self.write("dev/console", "", 0o600);
         let mut command = self.namespace.command(Path::new("chroot"));
         command
-            .arg(self.root.path())
+            .arg(self.root.folder())
             .args(["/usr/libexec/nodekiln/firstboot", "run"])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -284,14 +212,34 @@ impl Machine {
         command
     }
 
-    /// Lays down a certificate of a site, good for a month.
+    /// Lets the names of services lead to the cloud, which was started with
+    /// `--names`, and no others.
+    pub fn name(&self, services: &[Service]) {
+        let mut hosts = "127.0.0.1 localhost\n".to_owned();
+        let region = World::sample().region;
+        for name in services.iter().filter_map(|one| one.host(&region)) {
+            hosts.extend(["127.0.0.1 ", &name, "\n"]);
+        }
+        self.write("etc/hosts", &hosts, 0o644);
+    }
+
+    /// Lays down a certificate of a site, good for a month, whose authority Roles
+    /// Anywhere trusts.
     ///
     /// # Panics
     /// When the system gives no random numbers.
     pub fn certify(&self) {
         let yesterday = time::OffsetDateTime::now_utc() - time::Duration::DAY;
         let month = std::time::Duration::from_secs(30 * 24 * 3600);
-        let issued = Authority::new("the site").node("node-1", 7, yesterday, month);
+        let site = Authority::new("the site");
+        let issued = site.node("node-1", 7, yesterday, month);
+        self.cloud.change(|world| {
+            world.trust_anchors = vec![TrustAnchor {
+                arn: TRUST_ANCHOR.into(),
+                certificate: site.certificate,
+                enabled: true,
+            }];
+        });
         self.write("etc/iam/pki/server.pem", &issued.certificate, 0o644);
         self.write("etc/iam/pki/server.key", &issued.key, 0o600);
     }
@@ -304,7 +252,7 @@ impl Machine {
         use base64::Engine as _;
         let authority = fs::read(self.cloud.file("ca.pem")).expect("it was written");
         let authority = base64::engine::general_purpose::STANDARD.encode(authority);
-        let endpoint = self.cloud.url(crate::cloud::Service::Cluster);
+        let endpoint = self.cloud.url(Service::Cluster);
         format!(
             "    apiServerEndpoint: {endpoint}\n    certificateAuthority: {authority}\n    \
              cidr: 10.100.0.0/16\n"
@@ -318,7 +266,7 @@ impl Machine {
     pub fn status(&self) -> Value {
         let output = Command::new(first_boot::program())
             .args(["status", "--json", "--root"])
-            .arg(self.root.path())
+            .arg(self.root.folder())
             .output()
             .expect("it starts");
         serde_json::from_slice(&output.stdout).expect("JSON")

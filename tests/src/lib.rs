@@ -8,6 +8,7 @@ pub mod debian_base;
 pub mod first_boot;
 pub mod joining;
 pub mod judges;
+pub mod machine_root;
 pub mod namespace;
 pub mod plain;
 pub mod program;

@@ -68,6 +68,14 @@ impl Cloud {
             .expect("all services are served")
     }
 
+    /// Where the services answer to their own names of AWS, `ADDRESS:PORT`.
+    ///
+    /// # Panics
+    /// When it was not started with `--names`.
+    pub fn names(&self) -> &str {
+        self.endpoints["names"].as_str().expect("--names was given")
+    }
+
     /// A file that it wrote: `ca.pem`, `environment`, `control.sock`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

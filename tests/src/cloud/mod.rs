@@ -10,6 +10,7 @@
 pub mod canonical;
 pub mod certificates;
 pub mod client;
+pub mod cluster;
 pub mod control;
 pub mod ec2;
 pub mod ecr;
@@ -84,6 +85,24 @@ impl Service {
         }
     }
 
+    /// The name by which it is found in a region; the metadata service has none.
+    pub fn host(self, region: &str) -> Option<String> {
+        match self {
+            Self::Imds => None,
+            Self::Ecr => Some(format!("api.ecr.{region}.amazonaws.com")),
+            Self::Cluster => Some(format!(
+                "0123456789abcdef0123456789abcdef.gr7.{region}.eks.amazonaws.com"
+            )),
+            other => Some(format!("{}.{region}.amazonaws.com", other.signing_name())),
+        }
+    }
+
+    /// Whose name that is.
+    pub fn named(host: &str, region: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|service| service.host(region).as_deref() == Some(host))
+    }
+
     /// The variable by which SDKs are sent here, if there is one.
     pub const fn variable(self) -> Option<&'static str> {
         match self {
@@ -112,7 +131,7 @@ impl Service {
     pub fn answer(self, state: &State, asked: &Asked) -> Answer {
         let answered = match self {
             Self::Imds => return imds::answer(state, asked),
-            Self::Cluster => return cluster(asked),
+            Self::Cluster => return cluster::answer(state, asked),
             Self::Eks => eks::answer(state, asked),
             Self::Sts => sts::answer(state, asked),
             Self::Ec2 => ec2::answer(state, asked),
@@ -122,22 +141,4 @@ impl Service {
         };
         answered.unwrap_or_else(|refusal| self.dialect().answer(&refusal))
     }
-}
-
-/// What an API server tells who has no credentials.
-fn cluster(asked: &Asked) -> Answer {
-    if asked.path == "/livez" || asked.path == "/readyz" || asked.path == "/healthz" {
-        return Answer::text(200, "ok");
-    }
-    let token = asked.header("authorization");
-    if token == Some("Bearer k8s-aws-v1.c3RhbmQtaW4") {
-        // A node's token, as the stand-in of the authenticator makes it.
-        let body = serde_json::json!({"kind": "Endpoints", "apiVersion": "v1"});
-        return Answer::json(200, &body);
-    }
-    let body = serde_json::json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
-    });
-    Answer::json(401, &body)
 }

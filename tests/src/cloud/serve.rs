@@ -85,6 +85,33 @@ pub fn tls(issued: &Issued) -> io::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Whom a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// A service.
+    Of(Service),
+    /// The service that the request names as its host.
+    OfNames,
+    /// Who tells and asks the world.
+    OfControl,
+}
+
+/// Serves all services at one socket, each by its name of AWS, until the program
+/// ends.
+pub async fn serve_names(state: Arc<State>, socket: TcpListener, tls: TlsAcceptor) {
+    loop {
+        let Ok((stream, from)) = socket.accept().await else {
+            continue;
+        };
+        let (state, tls) = (Arc::clone(&state), tls.clone());
+        tokio::spawn(async move {
+            if let Ok(stream) = tls.accept(stream).await {
+                connection(stream, state, Door::OfNames, from.ip()).await;
+            }
+        });
+    }
+}
+
 /// Serves a service until the program ends.
 pub async fn serve(state: Arc<State>, listener: Listener, tls: TlsAcceptor) {
     let Listener { service, socket } = listener;
@@ -105,9 +132,9 @@ pub async fn serve(state: Arc<State>, listener: Listener, tls: TlsAcceptor) {
                     .map_or(1, |one| one.hop_limit);
                 // Without it the answer only travels farther than it should.
                 let _ = stream.set_ttl(limit);
-                connection(stream, state, Some(service), from).await;
+                connection(stream, state, Door::Of(service), from).await;
             } else if let Ok(stream) = tls.accept(stream).await {
-                connection(stream, state, Some(service), from).await;
+                connection(stream, state, Door::Of(service), from).await;
             }
         });
     }
@@ -126,23 +153,23 @@ pub async fn serve_control(state: Arc<State>, socket: UnixListener) {
         };
         let state = Arc::clone(&state);
         let from = IpAddr::from([127, 0, 0, 1]);
-        tokio::spawn(connection(stream, state, None, from));
+        tokio::spawn(connection(stream, state, Door::OfControl, from));
     }
 }
 
-async fn connection<S>(mut stream: S, state: Arc<State>, service: Option<Service>, from: IpAddr)
+async fn connection<S>(mut stream: S, state: Arc<State>, door: Door, from: IpAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let nonsense = service.is_some_and(|service| peek_nonsense(&state, service));
-    if nonsense {
+    let is_nonsense = matches!(door, Door::Of(service) if peek_nonsense(&state, service));
+    if is_nonsense {
         let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
         let _ = stream.shutdown().await;
         return;
     }
     let handle = service_fn(move |request| {
         let state = Arc::clone(&state);
-        async move { respond(&state, service, from, request).await }
+        async move { respond(&state, door, from, request).await }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     // The world has a clock of its own.
@@ -163,17 +190,19 @@ fn peek_nonsense(state: &State, service: Service) -> bool {
 
 async fn respond(
     state: &State,
-    service: Option<Service>,
+    door: Door,
     from: IpAddr,
     request: Request<Incoming>,
 ) -> io::Result<Response<Outgoing>> {
     let asked = read(request, from).await?;
-    let Some(service) = service else {
-        return Ok(outgoing(
-            &control::answer(state, &asked),
-            state.now(),
-            End::Whole,
-        ));
+    let service = match door {
+        Door::Of(service) => Ok(service),
+        Door::OfNames => named(state, &asked),
+        Door::OfControl => Err(control::answer(state, &asked)),
+    };
+    let service = match service {
+        Ok(service) => service,
+        Err(answer) => return Ok(outgoing(&answer, state.now(), End::Whole)),
     };
     let kind = state.fault(service, &asked.path);
     let mut answer = match kind {
@@ -201,6 +230,14 @@ async fn respond(
         Some(Kind::Close) => Err(io::Error::other("told to close")),
         _ => Ok(outgoing(&answer, state.now(), end)),
     }
+}
+
+/// The service whose name of AWS a request is for.
+fn named(state: &State, asked: &Asked) -> Result<Service, Answer> {
+    let region = state.lock().world.region.clone();
+    let host = asked.header("host").unwrap_or_default();
+    let host = host.strip_suffix(":443").unwrap_or(host);
+    Service::named(host, &region).ok_or_else(|| Answer::text(421, "nobody here has that name"))
 }
 
 fn throttled(service: Service) -> Answer {
@@ -241,7 +278,8 @@ async fn read(request: Request<Incoming>, from: IpAddr) -> io::Result<Asked> {
     })
 }
 
-fn record(state: &State, service: Service, asked: &Asked, answer: &Answer) {
+/// Keeps what was asked and answered.
+pub fn record(state: &State, service: Service, asked: &Asked, answer: &Answer) {
     let code = (answer.status >= 400).then(|| {
         let header = answer
             .headers

@@ -12,6 +12,7 @@ use clap::Parser;
 use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::{Service, State, World, serve};
 use time::OffsetDateTime;
+use tokio::net::TcpListener;
 
 /// Plays the AWS services that a node talks to.
 ///
@@ -39,6 +40,10 @@ struct Arguments {
     /// Where the metadata service listens [default: a free port of the address]
     #[arg(long, value_name = "ADDRESS:PORT")]
     imds: Option<SocketAddr>,
+    /// Where all services but that of metadata answer too, each to its own name of
+    /// AWS: for a network in which these names lead here
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    names: Option<SocketAddr>,
     /// An address by which others reach this machine, for the certificate and the
     /// variables [default: where it listens]
     #[arg(long, value_name = "ADDRESS")]
@@ -86,7 +91,13 @@ async fn run(arguments: &Arguments) -> io::Result<()> {
     }
     let authority = Authority::new("the cloud of tests");
     let from = OffsetDateTime::now_utc() + time::Duration::seconds(arguments.certificate_from);
-    let issued = authority.server(&[address, arguments.address], &["localhost"], from);
+    let hosts: Vec<String> = Service::ALL
+        .iter()
+        .filter_map(|service| service.host(&world.region))
+        .chain(["localhost".to_owned()])
+        .collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let issued = authority.server(&[address, arguments.address], &hosts, from);
     let tls = serve::tls(&issued)?;
     let folder = fs::canonicalize(&arguments.folder)?;
     let ca = folder.join("ca.pem");
@@ -95,6 +106,12 @@ async fn run(arguments: &Arguments) -> io::Result<()> {
     let state = Arc::new(State::new(world, endpoints, authority.certificate));
     for listener in listeners {
         tokio::spawn(serve::serve(Arc::clone(&state), listener, tls.clone()));
+    }
+    let mut names = None;
+    if let Some(address) = arguments.names {
+        let socket = TcpListener::bind(address).await?;
+        names = Some(socket.local_addr()?.to_string());
+        tokio::spawn(serve::serve_names(Arc::clone(&state), socket, tls));
     }
     let socket = folder.join("control.sock");
     match fs::remove_file(&socket) {
@@ -106,6 +123,7 @@ async fn run(arguments: &Arguments) -> io::Result<()> {
         .endpoints
         .iter()
         .map(|(service, url)| (service.signing_name().to_owned(), url.clone().into()))
+        .chain(names.map(|address| ("names".to_owned(), address.into())))
         .collect();
     writeln!(io::stdout(), "{}", serde_json::Value::Object(ready))?;
     serve::serve_control(state, control).await;
