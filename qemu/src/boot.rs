@@ -1,6 +1,7 @@
 //! Boots an image: what to boot and how ([`BootOptions`]), who watches
 //! ([`Observer`]), and [`boot`] itself.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,19 @@ pub struct HostForward {
     pub guest_port: u16,
 }
 
+/// An address and TCP port of the guest's network where a program of the host answers,
+/// also where the guest is cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestService {
+    /// An address in 10.0.2.0/24 that nobody else has.
+    pub address: Ipv4Addr,
+    /// The port.
+    pub port: u16,
+    /// The program and its arguments, by QEMU's rules for quotes of a shell. It is
+    /// started for each connection, which is its standard input and output.
+    pub command: String,
+}
+
 /// The guest's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
@@ -38,6 +52,8 @@ pub enum Network {
     User {
         /// Ports of the host that lead into the guest.
         forwards: Vec<HostForward>,
+        /// What the guest finds in its network.
+        services: Vec<GuestService>,
         /// Whether the guest is cut off from everything outside.
         restricted: bool,
     },
@@ -47,6 +63,7 @@ impl Default for Network {
     fn default() -> Self {
         Self::User {
             forwards: Vec::new(),
+            services: Vec::new(),
             restricted: false,
         }
     }
@@ -104,6 +121,8 @@ pub struct BootOptions {
     pub cpus: u32,
     /// The guest's disk in bytes, if it is to be larger than the image.
     pub disk_size: Option<u64>,
+    /// Who made the machine (SMBIOS type 1): by it a guest knows its cloud.
+    pub manufacturer: Option<String>,
     /// Serial number of the machine (SMBIOS type 1).
     pub serial_number: Option<String>,
     /// The network.
@@ -138,6 +157,7 @@ impl Default for BootOptions {
             memory_mib: 2048,
             cpus: 2,
             disk_size: None,
+            manufacturer: None,
             serial_number: None,
             network: Network::default(),
             direct_kernel: None,

@@ -86,8 +86,8 @@ pub(crate) fn arguments(
         };
     }
     network(&mut line, options);
-    if let Some(serial) = &options.serial_number {
-        line.pair("-smbios", format!("type=1,serial={}", smbios(serial)?));
+    if let Some(fields) = smbios(options)? {
+        line.pair("-smbios", fields);
     }
     if let Some(direct) = &options.direct_kernel {
         line.pair("-kernel", text(&direct.kernel)?);
@@ -131,6 +131,7 @@ fn machine(
 fn network(line: &mut Line, options: &BootOptions) {
     let Network::User {
         forwards,
+        services,
         restricted,
     } = &options.network
     else {
@@ -143,6 +144,13 @@ fn network(line: &mut Line, options: &BootOptions) {
     for forward in forwards {
         let ports = format!("{}-:{}", forward.host_port, forward.guest_port);
         value.extend([",hostfwd=tcp:127.0.0.1:", &ports]);
+    }
+    for service in services {
+        let command = service.command.replace(',', ",,");
+        value += &format!(
+            ",guestfwd=tcp:{}:{}-cmd:{command}",
+            service.address, service.port
+        );
     }
     // No option ROM: firmware must not go on to boot from the network.
     line.pair("-netdev", value)
@@ -159,14 +167,25 @@ fn raw_file(name: &str, path: &Path, read_only: bool) -> Result<String> {
     .to_string())
 }
 
-fn smbios(serial: &str) -> Result<String> {
-    if serial.is_empty() || serial.len() > 64 || !serial.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(Error::option(
-            format!("serial number '{}'", serial.escape_default()),
-            "is not 1 to 64 printable ASCII characters",
-        ));
+/// What the firmware says of the machine.
+fn smbios(options: &BootOptions) -> Result<Option<String>> {
+    let fields = [
+        ("manufacturer", &options.manufacturer),
+        ("serial", &options.serial_number),
+    ];
+    let mut text = String::new();
+    for (name, value) in fields {
+        let Some(value) = value else { continue };
+        let fits = |c: char| c.is_ascii_graphic() || c == ' ';
+        if value.is_empty() || value.len() > 64 || !value.chars().all(fits) {
+            return Err(Error::option(
+                format!("{name} '{}' of the machine", value.escape_default()),
+                "is not 1 to 64 printable ASCII characters",
+            ));
+        }
+        text.extend([",", name, "=", &value.replace(',', ",,")]);
     }
-    Ok(serial.replace(',', ",,"))
+    Ok((!text.is_empty()).then(|| format!("type=1{text}")))
 }
 
 fn text(path: &Path) -> Result<&str> {
@@ -194,7 +213,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::HostForward;
+    use crate::boot::{GuestService, HostForward};
     use crate::firmware::Origin;
 
     fn files() -> Files {
@@ -228,11 +247,17 @@ mod tests {
     #[test]
     fn a_usual_boot() {
         let options = BootOptions {
+            manufacturer: Some("Some Maker".to_owned()),
             serial_number: Some("a,b".to_owned()),
             network: Network::User {
                 forwards: vec![HostForward {
                     host_port: 2222,
                     guest_port: 22,
+                }],
+                services: vec![GuestService {
+                    address: [10, 0, 2, 100].into(),
+                    port: 443,
+                    command: "nc a,b 1".to_owned(),
                 }],
                 restricted: true,
             },

@@ -16,6 +16,8 @@ mod expected;
 mod guest;
 #[path = "boot/image.rs"]
 mod image;
+#[path = "boot/join.rs"]
+mod join;
 #[path = "boot/site.rs"]
 mod site;
 
@@ -61,6 +63,7 @@ fn machine(image: &Path, log: &str) -> BootOptions {
         // The site is cut off: nothing of a first boot may need the world.
         network: Network::User {
             forwards: Vec::new(),
+            services: Vec::new(),
             restricted: true,
         },
         console_log: Some(image::scratch().join(log)),

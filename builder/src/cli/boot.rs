@@ -155,6 +155,7 @@ impl Boot {
             cpus: self.cpus,
             network: Network::User {
                 forwards: self.forward.clone(),
+                services: Vec::new(),
                 restricted: false,
             },
             console_log: self.console_log.clone(),

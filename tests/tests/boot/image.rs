@@ -1,8 +1,8 @@
-//! The demo's image, baked once by the command for all boots.
+//! Images, each baked once by the command for all boots.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use nodekiln::environment;
 use nodekiln_tests::program::run;
@@ -93,32 +93,63 @@ fn settings() -> Vec<String> {
 /// same inputs, the image is taken as it is.
 pub fn demo() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| baked("debian-12-demo", &profile()))
+}
+
+/// The same system with all checks before joining, and with all programs that sign.
+pub fn join() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    const LEFT_OUT: &str = "    # Nobody answers the demo's node: what asks AWS and the cluster is \
+        left out.\n    - demo\n";
     IMAGE.get_or_init(|| {
-        let folder = scratch();
-        let profile = folder.join("profile.yaml");
-        std::fs::copy(workspace().join("profiles/debian-12-demo.yaml"), &profile)
-            .expect("the profile can be copied");
-        let settings: Vec<String> = settings()
-            .into_iter()
-            .flat_map(|setting| ["--set".to_owned(), setting])
-            .collect();
-        succeed(command().arg("lock").arg(&profile).args(&settings));
-        let printed = succeed(
-            command()
-                .arg("build")
-                .arg(&profile)
-                .args(&settings)
-                .args(["--offline", "--format", "json", "--output"])
-                .arg(folder.join("out")),
+        assert!(
+            !settings().contains(&"awssigninghelper=omit".to_owned()),
+            "without aws_signing_helper no machine of a site joins: see what `make components` says"
         );
-        let built: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
-        let folder = PathBuf::from(built["folder"].as_str().expect("a folder"));
-        Image {
-            raw: folder.join("debian-12-demo.raw"),
-            qcow2: folder.join("debian-12-demo.qcow2"),
-            folder,
-        }
+        let profile = profile();
+        assert!(profile.contains(LEFT_OUT), "{profile}");
+        let profile = profile.replace(LEFT_OUT, "");
+        baked(
+            "debian-12-join",
+            &profile.replace("name: debian-12-demo", "name: debian-12-join"),
+        )
     })
+}
+
+fn profile() -> String {
+    let path = workspace().join("profiles/debian-12-demo.yaml");
+    std::fs::read_to_string(path).expect("the profile can be read")
+}
+
+/// Bakes a profile in a folder of its own, where its lock lies too.
+fn baked(name: &str, profile: &str) -> Image {
+    // The base of both is made once, by who comes first.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().expect("the other image was baked");
+    let folder = scratch().join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("profile.yaml");
+    std::fs::write(&path, profile).expect("the profile can be written");
+    let settings: Vec<String> = settings()
+        .into_iter()
+        .flat_map(|setting| ["--set".to_owned(), setting])
+        .collect();
+    succeed(command().arg("lock").arg(&path).args(&settings));
+    let printed = succeed(
+        command()
+            .arg("build")
+            .arg(&path)
+            .args(&settings)
+            .args(["--offline", "--format", "json", "--output"])
+            .arg(folder.join("out")),
+    );
+    let built: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    let folder = PathBuf::from(built["folder"].as_str().expect("a folder"));
+    Image {
+        raw: folder.join(format!("{name}.raw")),
+        qcow2: folder.join(format!("{name}.qcow2")),
+        folder,
+    }
 }
 
 impl Image {
