@@ -226,7 +226,7 @@ fn a_certificate_that_roles_anywhere_refuses_is_told_at_once() {
     let told = [
         "AccessDeniedException",
         "Untrusted certificate",
-        "look at the certificate, its trust anchor, profile and role",
+        "the trust anchor of spec.hybrid.iamRolesAnywhere",
     ];
     assert_failed(&machine, &machine.boot(&BY_NAME), 4, &told);
     let record = machine.cloud.record();

@@ -93,13 +93,14 @@ impl AwsError {
             }
             Self::Network { source, .. } => network_hint(source).map(ToOwned::to_owned),
             Self::Refused { hint, .. } => hint.clone(),
-            Self::Unusable { hint, .. } => Some((*hint).to_owned()),
+            Self::Credentials(CredentialsError::Session { hint, .. })
+            | Self::Unusable { hint, .. } => Some((*hint).to_owned()),
             Self::Credentials(error) if error.is_transient() => Some(
                 "the service that gives credentials has to be reachable, through the proxy if one \
                  is set"
                     .into(),
             ),
-            Self::Credentials(_) => Some(
+            Self::Credentials(CredentialsError::Source { .. }) => Some(
                 "look at the certificate, its trust anchor, profile and role, or at the \
                  registration with SSM"
                     .into(),
@@ -158,7 +159,7 @@ pub fn refused(answer: &Response, about: About<'_>, now: SystemTime) -> AwsError
 }
 
 /// Codes of a service that is busy (the SDKs' "standard" retry mode).
-fn is_transient(code: &str, status: u16) -> bool {
+pub(super) fn is_transient(code: &str, status: u16) -> bool {
     const BUSY: [&str; 12] = [
         "BandwidthLimitExceeded",
         "EC2ThrottledException",

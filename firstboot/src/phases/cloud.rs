@@ -111,9 +111,9 @@ fn told(error: &AwsError) -> CloudError {
         cause = error.source();
     }
     match error {
-        AwsError::Credentials(_) => CloudError::Credentials(text),
         AwsError::Network { .. } => CloudError::Unreachable(text),
         other if other.is_transient() => CloudError::Unreachable(text),
+        AwsError::Credentials(_) => CloudError::Credentials(text),
         other if other.is_denied() => CloudError::Forbidden(text),
         AwsError::Refused { .. } => CloudError::Credentials(text),
         AwsError::Answer { .. } | AwsError::Unusable { .. } => CloudError::Other(text),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Finding, Subject};
+use crate::aws::credentials::SessionRefusal;
 use crate::credentials::Provider;
 use crate::system::{self, Request, Task};
 
@@ -40,6 +41,15 @@ pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
         .as_str()
         .filter(|_| ended.success)
     else {
+        // The signing helper, which it runs, says it through it.
+        if let Some(refusal) = SessionRefusal::find(&ended.errors)
+            && !refusal.is_transient()
+        {
+            return Ok(Finding::failed(
+                format!("IAM Roles Anywhere gives no session: {}", refusal.reason),
+                refusal.hint(),
+            ));
+        }
         // Its output may hold a token; what it says of errors does not.
         let said: String = ended
             .errors

@@ -6,6 +6,7 @@ mod environment;
 mod ini;
 mod instance;
 mod process;
+mod session;
 mod shared_file;
 
 use std::fmt;
@@ -15,6 +16,7 @@ pub use container::Container;
 pub use environment::Environment;
 pub use instance::InstanceRole;
 pub use process::Process;
+pub use session::SessionRefusal;
 pub use shared_file::SharedFile;
 
 use crate::system::NetworkError;
@@ -56,6 +58,16 @@ pub enum CredentialsError {
         /// Whether it may work later.
         is_transient: bool,
     },
+    /// IAM Roles Anywhere gives the node's certificate no session.
+    #[error("IAM Roles Anywhere gives no session: {reason}")]
+    Session {
+        /// Its own words.
+        reason: String,
+        /// What can be done about it.
+        hint: &'static str,
+        /// Whether it may work later.
+        is_transient: bool,
+    },
     /// No source is set up.
     #[error("there are no AWS credentials (asked: {asked})")]
     Nowhere {
@@ -94,6 +106,9 @@ impl CredentialsError {
         matches!(
             self,
             Self::Source {
+                is_transient: true,
+                ..
+            } | Self::Session {
                 is_transient: true,
                 ..
             }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::session::{self, SessionRefusal};
 use super::{Answer, Credentials, CredentialsError, Source, ini};
 use crate::system::{Error, Files, Programs, Task};
 
@@ -44,6 +45,31 @@ impl Process<'_> {
             .map(Some)
             .ok_or_else(|| failed("a quote in its credential_process is not closed".into()))
     }
+
+    /// Why the program failed, as it says. What says nothing of a refusal may pass, as
+    /// a network that is not up yet.
+    fn failure(&self, origin: String, program: &str, said: &str) -> CredentialsError {
+        // A proxy may have a password.
+        let said = self
+            .variables
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .fold(said.to_owned(), |said, (name, value)| {
+                said.replace(value, &format!("({name})"))
+            });
+        match SessionRefusal::find(&said) {
+            Some(refusal) => CredentialsError::Session {
+                hint: refusal.hint(),
+                is_transient: refusal.is_transient(),
+                reason: refusal.reason,
+            },
+            None => CredentialsError::Source {
+                origin,
+                reason: format!("{program} says: {}", session::reason(&said)),
+                is_transient: true,
+            },
+        }
+    }
 }
 
 impl Source for Process<'_> {
@@ -77,13 +103,7 @@ impl Source for Process<'_> {
                 },
             })?;
         if !ended.success {
-            // Only its errors: its output may hold keys.
-            let said = reason(&ended.errors);
-            return Err(CredentialsError::Source {
-                origin,
-                is_transient: !is_refusal(&said),
-                reason: format!("{} says: {said}", command[0]),
-            });
+            return Err(self.failure(origin, &command[0], &ended.errors));
         }
         let answer = Answer::read(&origin, ended.output.as_bytes())?;
         if answer.version != Some(1) {
@@ -94,37 +114,6 @@ impl Source for Process<'_> {
         }
         answer.credentials(&origin).map(Some)
     }
-}
-
-/// The last that a program says: a line that stands at the margin, and what is indented
-/// below it, as the SDK for Go writes a service's code and then the status.
-fn reason(errors: &str) -> String {
-    let mut lines: Vec<&str> = Vec::new();
-    for line in errors.lines().filter(|line| !line.trim().is_empty()) {
-        if !line.starts_with([' ', '\t']) {
-            lines.clear();
-        }
-        lines.push(line.trim());
-    }
-    let said = lines.join(", ");
-    if said.is_empty() {
-        return "it failed".into();
-    }
-    said.chars().take(300).collect()
-}
-
-/// Whether IAM Roles Anywhere refuses what it was shown (its API reference,
-/// `CreateSession`), so that asking again is of no use before somebody changed
-/// something. What is a matter of time passes when the clock is set.
-fn is_refusal(said: &str) -> bool {
-    const CODES: [&str; 4] = [
-        "AccessDeniedException",
-        "InvalidSignatureException",
-        "ResourceNotFoundException",
-        "ValidationException",
-    ];
-    let is_of_time = said.contains("expired") || said.contains("not yet");
-    CODES.iter().any(|code| said.contains(code)) && !is_of_time
 }
 
 /// Words as a shell without variables has them: blanks part them, quotes keep them

@@ -2,7 +2,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::scripted::Scripted;
 use super::*;
-use crate::aws::Imds;
+use crate::aws::{AwsError, Imds};
 use crate::system::Variables;
 use crate::system::pretended::Pretended;
 
@@ -11,6 +11,8 @@ const CONFIG: &str = "/etc/aws/hybrid/config";
 fn found(source: &dyn Source) -> Credentials {
     source.find().unwrap().unwrap()
 }
+
+const HELPER: &str = "/usr/bin/helper credential-process --certificate /a b.pem";
 
 fn process(machine: &Pretended) -> Process<'_> {
     machine.put(
@@ -113,6 +115,39 @@ fn a_refusal_by_roles_anywhere_is_told_whole_and_is_final() {
         assert!(error.to_string().ends_with(said), "{error}");
         assert_eq!(error.is_transient(), is_transient, "{error}");
     }
+}
+
+/// It was tried again for minutes, as if a network were down.
+#[test]
+fn a_certificate_that_is_refused_is_refused_at_once() {
+    let machine = Pretended::default();
+    machine.fails(
+        HELPER,
+        "2026/11/29 20:00:00 operation error RolesAnywhere: CreateSession, https response error \
+         StatusCode: 403, RequestID: 1, AccessDeniedException: Untrusted certificate. \
+         Insufficient certificate\n",
+    );
+    let error = AwsError::from(process(&machine).find().unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        "IAM Roles Anywhere gives no session: AccessDeniedException: Untrusted certificate. \
+         Insufficient certificate"
+    );
+    assert!(!error.is_transient());
+    assert!(error.hint().unwrap().contains("trust anchor"));
+}
+
+#[test]
+fn what_a_program_says_of_a_proxy_is_told_without_its_password() {
+    let machine = Pretended::default();
+    let proxy = "http://me:s3cr3t@proxy:x";
+    let source = Process {
+        variables: vec![("HTTPS_PROXY".into(), proxy.into())],
+        ..process(&machine)
+    };
+    machine.fails(HELPER, &format!("parse \"{proxy}\": invalid port \":x\""));
+    let error = source.find().unwrap_err().to_string();
+    assert!(error.ends_with("says: parse \"(HTTPS_PROXY)\": invalid port \":x\""), "{error}");
 }
 
 #[test]

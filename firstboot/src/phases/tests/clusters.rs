@@ -49,6 +49,19 @@ fn give_keys(machine: &Pretended, line: &str) -> Option<Result<Ended, system::Er
     }))
 }
 
+/// The helper, whose certificate nobody trusts.
+fn refuse_keys(_: &Pretended, line: &str) -> Option<Result<Ended, system::Error>> {
+    line.starts_with(HELPER).then(|| {
+        Ok(Ended {
+            errors: "2026/11/29 20:00:00 operation error RolesAnywhere: CreateSession, https \
+                     response error StatusCode: 403, RequestID: 1, AccessDeniedException: \
+                     Untrusted certificate. Insufficient certificate\n"
+                .into(),
+            ..Ended::default()
+        })
+    })
+}
+
 fn asking_machine() -> Pretended {
     let machine = machine();
     machine.hook.set(Some(give_keys));
@@ -212,6 +225,25 @@ fn a_cluster_that_cannot_be_joined_is_told_clearly() {
         eks_answers(&machine, 200, &description());
         work_with(&machine, &short_sample()).unwrap();
     }
+}
+
+/// It was tried again for four minutes.
+#[test]
+fn a_certificate_that_is_refused_stops_at_once() {
+    let machine = asking_machine();
+    machine.hook.set(Some(refuse_keys));
+    let error = work_with(&machine, &short_sample()).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    let told = "IAM Roles Anywhere gives no session: AccessDeniedException: Untrusted certificate";
+    assert!(error.chain().starts_with(told), "{}", error.chain());
+    assert!(error.hint().unwrap().contains("trust anchor"));
+    let Status::Failed { phase, journal, .. } = status(&machine).unwrap() else {
+        panic!("not failed")
+    };
+    assert_eq!((phase, journal.phases[&phase].retries), (Phase::Cluster, 0));
+    // Trusted there, the machine joins.
+    machine.hook.set(Some(give_keys));
+    work_with(&machine, &short_sample()).unwrap();
 }
 
 #[test]

@@ -284,6 +284,18 @@ fn what_the_cluster_says_to_the_nodes_token() {
     let detail =
         "/usr/local/bin/aws-iam-authenticator makes no token: could not get token: expired";
     assert_outcome(&sample, name, Failed, detail);
+    assert!(outcome(&sample, name).may_pass);
+    let refused = but(|it| {
+        it.system.fails(
+            program,
+            "operation error RolesAnywhere: CreateSession, https response error StatusCode: 403, \
+             RequestID: 1, AccessDeniedException: Untrusted certificate\ncould not get token: no\n",
+        );
+    });
+    let detail =
+        "IAM Roles Anywhere gives no session: AccessDeniedException: Untrusted certificate";
+    assert_outcome(&refused, name, Failed, detail);
+    assert!(!outcome(&refused, name).may_pass);
     sample.system.prints(program, "t0ken in no JSON");
     assert!(!outcome(&sample, name).detail.contains("t0ken"));
 }
