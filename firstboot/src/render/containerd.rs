@@ -31,8 +31,9 @@ pub(super) fn files(node: &Node<'_>) -> Result<Vec<File>, Error> {
     };
     let schema = schema(node.facts.containerd.major, given.as_ref())?;
     let mut content = template(node, schema);
-    if let Some(given) = given {
+    if let Some(mut given) = given {
         let mut merged = toml::parse(&content).map_err(refuse)?;
+        give_way(&mut merged, &mut given);
         toml::merge(&mut merged, given);
         content = toml::write(&merged);
     }
@@ -72,6 +73,30 @@ fn schema(major: u32, given: Option<&Table>) -> Result<u8, Error> {
         return Err(Error::field(FIELD, problem));
     }
     Ok(asked)
+}
+
+/// The first version with several folders of network plugins, where the name for one
+/// is deprecated (containerd, `docs/cri/config.md`).
+const SEVERAL_FOLDERS: Version = Version::new(2, 1, 0);
+
+/// The two names for folders of network plugins, of which containerd takes one.
+const FOLDERS: [&str; 2] = ["bin_dir", "bin_dirs"];
+
+/// Takes our folder of network plugins out where the user names one.
+fn give_way(ours: &mut Table, given: &mut Table) {
+    fn network(table: &mut Table) -> Option<&mut Table> {
+        let way = ["plugins", "io.containerd.cri.v1.runtime", "cni"];
+        way.iter().try_fold(table, |table, name| match table.get_mut(*name) {
+            Some(Item::Table(inner)) => Some(inner),
+            _ => None,
+        })
+    }
+    let names_one = |it: &mut Table| FOLDERS.iter().any(|name| it.contains_key(*name));
+    if network(given).is_some_and(names_one)
+        && let Some(network) = network(ours)
+    {
+        network.retain(|name, _| !FOLDERS.contains(&name.as_str()));
+    }
 }
 
 /// A section: its name, and lines of values.
@@ -158,8 +183,9 @@ fn snapshotter(node: &Node<'_>) -> Vec<String> {
     }
 }
 
-/// The sections that are below the same names in both schemas.
-fn common(node: &Node<'_>, plugin: &str) -> Vec<Section> {
+/// The sections that are below the same names in both schemas; `folders` says where
+/// network plugins are.
+fn common(node: &Node<'_>, plugin: &str, folders: &str) -> Vec<Section> {
     let (name, program) = runtime(node);
     let runtime = format!("{plugin}.containerd.runtimes.{name}");
     let mut settings = vec!["runtime_type = \"io.containerd.runc.v2\"".to_owned()];
@@ -175,7 +201,7 @@ fn common(node: &Node<'_>, plugin: &str) -> Vec<Section> {
         (
             format!("{plugin}.cni"),
             vec![
-                "bin_dir = \"/opt/cni/bin\"".into(),
+                folders.into(),
                 "conf_dir = \"/etc/cni/net.d\"".into(),
             ],
         ),
@@ -196,6 +222,8 @@ fn common(node: &Node<'_>, plugin: &str) -> Vec<Section> {
     sections
 }
 
+const FOLDER: &str = "bin_dir = \"/opt/cni/bin\"";
+
 const REGISTRIES: &str = "config_path = \"/etc/containerd/certs.d:/etc/docker/certs.d\"";
 
 fn schema_2(node: &Node<'_>) -> Vec<Section> {
@@ -213,7 +241,7 @@ fn schema_2(node: &Node<'_>) -> Vec<Section> {
         (plugin.clone(), service),
         (format!("{plugin}.registry"), vec![REGISTRIES.into()]),
     ];
-    sections.extend(common(node, &plugin));
+    sections.extend(common(node, &plugin, FOLDER));
     sections
 }
 
@@ -239,7 +267,12 @@ fn schema_3(node: &Node<'_>) -> Vec<Section> {
         format!("{plugin}.containerd"),
         vec![format!("default_runtime_name = \"{name}\"")],
     ));
-    sections.extend(common(node, &plugin));
+    let folders = if node.facts.containerd >= SEVERAL_FOLDERS {
+        "bin_dirs = [\"/opt/cni/bin\"]"
+    } else {
+        FOLDER
+    };
+    sections.extend(common(node, &plugin, folders));
     sections
 }
 
@@ -342,6 +375,39 @@ mod tests {
                 Some(&Item::Text("debug".into()))
             );
         }
+    }
+
+    /// containerd refuses a file that says both.
+    #[test]
+    fn folders_of_network_plugins_have_one_name() {
+        let cni = "plugins io.containerd.cri.v1.runtime cni";
+        let folders = |version, given: &str| {
+            let facts = Facts {
+                containerd: version,
+                ..samples::facts(34, 2)
+            };
+            let config = with(samples::iam_roles_anywhere(), given);
+            let table = toml::parse(&text(&config, &facts).unwrap()).unwrap();
+            let Some(Item::Table(cni)) = at(&table, cni) else {
+                panic!("no {cni}")
+            };
+            assert!(cni.contains_key("conf_dir"));
+            FOLDERS.map(|name| cni.get(name).cloned())
+        };
+        let one = |path: &str| Some(Item::Text(path.into()));
+        let several = |path: &str| Some(Item::Array(vec![Item::Text(path.into())]));
+        let (old, new) = (Version::new(2, 0, 9), Version::new(2, 1, 0));
+        assert_eq!(folders(old, ""), [one("/opt/cni/bin"), None]);
+        assert_eq!(folders(new, ""), [None, several("/opt/cni/bin")]);
+        let header = "[plugins.'io.containerd.cri.v1.runtime'.cni]\n";
+        for version in [old, new] {
+            let given = format!("{header}bin_dir = '/b'\n");
+            assert_eq!(folders(version, &given), [one("/b"), None]);
+            let given = format!("{header}bin_dirs = ['/b']\n");
+            assert_eq!(folders(version, &given), [None, several("/b")]);
+        }
+        let given = format!("{header}max_conf_num = 2\n");
+        assert_eq!(folders(new, &given), [None, several("/opt/cni/bin")]);
     }
 
     #[test]

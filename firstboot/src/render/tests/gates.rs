@@ -214,6 +214,14 @@ fn containerds_configuration_for_every_gate() {
         } else {
             template.to_owned()
         };
+        let expected = if case.containerd >= Version::new(2, 1, 0) {
+            expected.replace(
+                "bin_dir = \"/opt/cni/bin\"",
+                "bin_dirs = [\"/opt/cni/bin\"]",
+            )
+        } else {
+            expected
+        };
         let files = by_path(&case.config(), &case.facts());
         assert_eq!(files["/etc/containerd/config.toml"], expected, "{case:?}");
     }
