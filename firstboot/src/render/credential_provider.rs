@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::node::Node;
-use super::{File, Part, Version, indented_json, signing_helper};
+use super::{File, Part, Version, dns_suffix, indented_json, signing_helper};
 use crate::credentials::Provider;
 
 /// Where the program lies unless `ECR_CREDENTIAL_PROVIDER_BIN_PATH` says otherwise.
@@ -43,13 +43,21 @@ const EC2_IMAGES: &[&str] = &[
 ];
 
 /// The images that the provider is asked for.
-fn images(node: &Node<'_>) -> Vec<&'static str> {
-    if !node.is_ec2() {
-        return HYBRID_IMAGES.to_vec();
+fn images(node: &Node<'_>) -> Vec<String> {
+    let given = if node.is_ec2() {
+        EC2_IMAGES
+    } else {
+        HYBRID_IMAGES
+    };
+    let mut images: Vec<String> = given.iter().map(ToString::to_string).collect();
+    if node.is_ec2() && node.facts.kubelet >= Version::new(1, 32, 0) {
+        images.push("ecr-public.aws.com".into());
     }
-    let mut images = EC2_IMAGES.to_vec();
-    if node.facts.kubelet >= Version::new(1, 32, 0) {
-        images.push("ecr-public.aws.com");
+    // nodeadm's list for hybrid nodes lacks the newest partitions: their nodes could
+    // pull nothing.
+    let own = format!("*.dkr.ecr.*.{}", dns_suffix(node.region));
+    if !images.contains(&own) {
+        images.push(own);
     }
     images
 }

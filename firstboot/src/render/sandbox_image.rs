@@ -3,6 +3,7 @@
 //! accounts for the commercial regions).
 
 use super::Facts;
+use crate::aws::partition_of;
 
 /// Account that serves most commercial regions.
 const COMMERCIAL: &str = "602401143452";
@@ -20,6 +21,7 @@ const REGISTRIES: &[(&str, &str)] = &[
     ("ap-southeast-2", COMMERCIAL),
     ("ap-southeast-3", "296578399912"),
     ("ap-southeast-4", "491585149902"),
+    ("ap-southeast-5", "151610086707"),
     ("ca-central-1", COMMERCIAL),
     ("ca-west-1", "761377655185"),
     ("cn-north-1", "918309763551"),
@@ -56,15 +58,7 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("us-iso-", "us-iso-east-1"),
     ("us-isob-", "us-isob-east-1"),
     ("us-isof-", "us-isof-south-1"),
-];
-
-/// DNS suffix of a partition, by prefix of the region.
-const SUFFIXES: &[(&str, &str)] = &[
-    ("cn-", "amazonaws.com.cn"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("us-isob-", "sc2s.sgov.gov"),
-    ("us-isof-", "csp.hci.ic.gov"),
-    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("eu-isoe-", "eu-isoe-west-1"),
 ];
 
 /// Regions in which ECR has FIPS endpoints.
@@ -79,7 +73,7 @@ const FIPS_REGIONS: &[&str] = &[
 
 /// The domain in which the services of a region's partition have their names.
 pub fn dns_suffix(region: &str) -> &'static str {
-    by_prefix(SUFFIXES, region).unwrap_or("amazonaws.com")
+    partition_of(region).suffix
 }
 
 /// Reference of the pause image: the one in this machine's image, else the one in
@@ -187,6 +181,16 @@ mod tests {
                 "249663109785.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk",
             ),
             (
+                &facts,
+                "eu-isoe-east-9",
+                "249663109785.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk",
+            ),
+            (
+                &facts,
+                "ap-southeast-5",
+                "151610086707.dkr.ecr.ap-southeast-5.amazonaws.com",
+            ),
+            (
                 &fips,
                 "us-east-1",
                 "602401143452.dkr.ecr-fips.us-east-1.amazonaws.com",
@@ -203,6 +207,18 @@ mod tests {
                 format!("{host}/eks/pause:3.5"),
                 "{region}"
             );
+        }
+    }
+
+    #[test]
+    fn domains_by_partition() {
+        for (region, domain) in [
+            ("eu-central-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+        ] {
+            assert_eq!(dns_suffix(region), domain, "{region}");
         }
     }
 
