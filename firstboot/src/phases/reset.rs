@@ -9,7 +9,7 @@ use super::{Error, cluster, files, instance, unit};
 use crate::credentials::ssm;
 use crate::node_config::model::{API_VERSION, KIND, NodeConfig, Spec};
 use crate::render::{Facts, hosts};
-use crate::system::{System, Task, mounts_below, write_if_changed};
+use crate::system::{System, Task, mounts_at_or_below, mounts_below, write_if_changed};
 
 /// Where the kubelet keeps all that it knows.
 const KUBELET: &str = "/var/lib/kubelet";
@@ -132,7 +132,7 @@ fn refuse_foreign_mounts(system: &dyn System, below_kubelet: &[String]) -> Resul
     };
     let mut foreign: Vec<String> = below_kubelet.iter().filter(is_foreign).cloned().collect();
     for folder in NETWORK.into_iter().chain([ssm::FOLDER]) {
-        foreign.extend(mounts_below(system, folder)?);
+        foreign.extend(mounts_at_or_below(system, folder)?);
     }
     if foreign.is_empty() {
         return Ok(());

@@ -26,7 +26,7 @@ pub use folder::Folder;
 pub(crate) use http::{SIGNATURES, Url};
 pub use journal_line::Level;
 pub use linux::Linux;
-pub use mounts::mounts_below;
+pub use mounts::{mounts_at_or_below, mounts_below};
 pub use network::{Network, NetworkError, Request, Response, Route};
 pub use task::{Argument, Task};
 pub use timestamp::rfc3339;

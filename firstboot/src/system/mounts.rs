@@ -12,6 +12,13 @@ const LIMIT: usize = 16 << 20;
 /// Paths of all mounts strictly below a folder, the deepest first, so that each can
 /// be unmounted in its turn.
 pub fn mounts_below(files: &dyn Files, folder: &str) -> Result<Vec<String>, Error> {
+    let mut found = mounts_at_or_below(files, folder)?;
+    found.retain(|place| place.trim_end_matches('/') != folder.trim_end_matches('/'));
+    Ok(found)
+}
+
+/// The same with what is mounted at the folder itself.
+pub fn mounts_at_or_below(files: &dyn Files, folder: &str) -> Result<Vec<String>, Error> {
     let bytes = files.read(MOUNTS, LIMIT)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let prefix = format!("{}/", folder.trim_end_matches('/'));
@@ -20,7 +27,7 @@ pub fn mounts_below(files: &dyn Files, folder: &str) -> Result<Vec<String>, Erro
         // Identifiers, device, root, then the place.
         .filter_map(|line| line.split(' ').nth(4))
         .map(unescape_octal)
-        .filter(|place| place.starts_with(&prefix))
+        .filter(|place| format!("{place}/").starts_with(&prefix))
         .collect();
     // What was mounted last is on top; what lies deeper comes first.
     found.reverse();
@@ -50,6 +57,10 @@ mod tests {
         assert_eq!(
             mounts_below(&machine, "/a/").unwrap(),
             ["/a/b/with blank", "/a/b", "/a/b"]
+        );
+        assert_eq!(
+            mounts_at_or_below(&machine, "/a").unwrap(),
+            ["/a/b/with blank", "/a/b", "/a/b", "/a"]
         );
     }
 }

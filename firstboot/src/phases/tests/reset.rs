@@ -153,6 +153,9 @@ fn mounts_of_pods_are_unmounted_and_those_of_others_refused() {
         "/var/lib/kubelet/data",
         "/var/lib/kubelet/pods",
         "/var/lib/cni/x",
+        // Its content was removed through the mount.
+        "/etc/cni/net.d",
+        ssm::FOLDER,
     ] {
         let (machine, _) = node();
         machine.put(MOUNTS, mount(path).as_bytes(), 0o444);
