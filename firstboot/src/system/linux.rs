@@ -5,8 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
@@ -23,8 +22,7 @@ use super::{
 pub struct Linux {
     files: Folder,
     started: Instant,
-    /// In nanoseconds.
-    waited: AtomicU64,
+    waits: Mutex<Waits>,
     manager: Manager,
     /// Whether a service manager started this program, and not a person.
     is_service: bool,
@@ -42,7 +40,7 @@ impl Linux {
         Self {
             files: Folder::new("/"),
             started: Instant::now(),
-            waited: AtomicU64::new(0),
+            waits: Mutex::default(),
             manager,
             is_service: socket.is_some() || variable("INVOCATION_ID").is_some(),
             network: Client::new(&Variables::from_process()),
@@ -61,19 +59,46 @@ impl Linux {
 impl Linux {
     fn waiting<T>(&self, work: impl FnOnce() -> T) -> T {
         self.manager.alive();
-        let started = Instant::now();
+        self.waits().begin(Instant::now());
         let done = work();
-        self.add_to_waited(started.elapsed());
+        self.waits().end(Instant::now());
         done
+    }
+
+    /// What a thread that panicked left is as good as any.
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn network(&self) -> &Client {
         self.wanted_network.get().unwrap_or(&self.network)
     }
+}
 
-    fn add_to_waited(&self, time: Duration) {
-        self.waited
-            .fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+/// The time in which this program waited for others: checks that wait side by side
+/// count once.
+#[derive(Debug, Default)]
+struct Waits {
+    /// How many threads wait now.
+    waiting: usize,
+    /// Since when at least one does.
+    since: Option<Instant>,
+    total: Duration,
+}
+
+impl Waits {
+    fn begin(&mut self, now: Instant) {
+        self.waiting += 1;
+        self.since.get_or_insert(now);
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.waiting -= 1;
+        if self.waiting == 0
+            && let Some(since) = self.since.take()
+        {
+            self.total += now.saturating_duration_since(since);
+        }
     }
 }
 
@@ -133,14 +158,11 @@ impl Files for Linux {
 
 impl Programs for Linux {
     fn run(&self, task: &Task) -> Result<Ended, Error> {
-        let started = Instant::now();
-        let ended = process::run(task, self.manager.interval(), &|| self.manager.alive());
-        self.add_to_waited(started.elapsed());
-        ended
+        self.waiting(|| process::run(task, self.manager.interval(), &|| self.manager.alive()))
     }
 
     fn waited(&self) -> Duration {
-        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+        self.waits().total
     }
 }
 
@@ -154,9 +176,7 @@ impl Clock for Linux {
     }
 
     fn pause(&self, time: Duration) {
-        self.manager.alive();
-        std::thread::sleep(time);
-        self.add_to_waited(time);
+        self.waiting(|| std::thread::sleep(time));
     }
 }
 
@@ -212,5 +232,28 @@ impl Network for Linux {
 
     fn connect(&self, host: &str, port: u16, limit: Duration) -> Result<(), NetworkError> {
         self.waiting(|| self.network().connect(host, port, limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They were added up: own work was too small.
+    #[test]
+    fn waits_of_threads_side_by_side_count_once() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut waits = Waits::default();
+        waits.begin(at(0));
+        waits.begin(at(1));
+        waits.end(at(4));
+        waits.begin(at(5));
+        waits.end(at(7));
+        waits.end(at(9));
+        // Between them it works itself.
+        waits.begin(at(20));
+        waits.end(at(22));
+        assert_eq!(waits.total, Duration::from_secs(11));
     }
 }
