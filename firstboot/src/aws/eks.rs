@@ -122,7 +122,8 @@ struct Page {
 }
 
 impl Client<'_> {
-    /// What a cluster is (`eks:DescribeCluster`). One that is not active is an error,
+    /// What a cluster is (`eks:DescribeCluster`). One that is not active, nor updated
+    /// while it is, is an error,
     /// and so is one without remote networks when `is_hybrid` says that the node
     /// stands in one.
     pub fn describe_cluster(&self, name: &str, is_hybrid: bool) -> Result<Cluster, AwsError> {
@@ -189,12 +190,13 @@ fn read_json<'a, T: Deserialize<'a>>(
 
 fn read_cluster(name: &str, body: &[u8], is_hybrid: bool) -> Result<Cluster, AwsError> {
     let Described { cluster } = read_json(DESCRIBE, body)?;
-    if cluster.status != "ACTIVE" {
+    // While a cluster is updated its API server answers on, and nodes join.
+    if !matches!(cluster.status.as_str(), "ACTIVE" | "UPDATING") {
         let status: String = cluster.status.chars().take(40).collect();
         return Err(AwsError::Unusable {
             reason: format!("cluster {name} is not active, but {status:?}"),
-            hint: "a node joins when the cluster is ACTIVE",
-            is_transient: matches!(status.as_str(), "CREATING" | "UPDATING" | "PENDING"),
+            hint: "a node joins when the cluster is ACTIVE or UPDATING",
+            is_transient: matches!(status.as_str(), "CREATING" | "PENDING"),
         });
     }
     if is_hybrid && cluster.remote_network_config.is_none() {

@@ -65,6 +65,13 @@ fn a_cluster_is_described() {
     ));
 }
 
+/// nodeadm wants it to be ACTIVE; its API server answers all the while.
+#[test]
+fn a_cluster_that_is_updated_can_be_joined() {
+    let network = Scripted::default().then(CLUSTER, 200, &described("UPDATING", ""));
+    with_client(&network, |it| it.describe_cluster("blue", false)).unwrap();
+}
+
 #[test]
 fn a_cluster_that_cannot_be_joined_is_an_error_with_a_hint() {
     let network = Scripted::default().then(CLUSTER, 200, &described("DELETING", ""));
