@@ -1,15 +1,39 @@
 //! What the node proves its own with, as far as it lies on the machine.
 
-use super::Error;
-use super::work::Work;
-use crate::credentials::{Finding, Provider, inspect_files};
+use std::time::Duration;
+
+use super::work::{Patience, Work};
+use super::{Error, Phase};
+use crate::credentials::{Finding, Provider, Settings, inspect_files};
 use crate::render::Facts;
 
-/// Looks at certificate and key before anything is changed.
+/// A clock that is set over the network is right within this time.
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(2),
+    longest: Duration::from_secs(10),
+    budget: Duration::from_secs(120),
+};
+
+/// Looks at certificate and key before anything is changed. A certificate that is not
+/// valid yet is one of a machine whose clock is yet to be set: it is waited for, and
+/// does not keep a node that joined before from starting.
 pub(super) fn inspect(work: &mut Work<'_>, provider: &Provider<'_>) -> Result<(), Error> {
     let Provider::IamRolesAnywhere(settings) = provider else {
         return Ok(());
     };
+    if !work.journal.is_complete() {
+        return work.patiently(Phase::Credentials, PATIENCE, |work| look(work, settings));
+    }
+    match look(work, settings) {
+        Err(error) if error.may_pass() => {
+            work.warn(&format!("{}: the node starts all the same", error.chain()));
+            Ok(())
+        }
+        looked => looked,
+    }
+}
+
+fn look(work: &Work<'_>, settings: &Settings<'_>) -> Result<(), Error> {
     for finding in inspect_files(settings, work.system, work.system.now())? {
         match finding {
             Finding::Fatal {

@@ -376,6 +376,35 @@ fn certificate_and_key_are_looked_at_first() {
     );
 }
 
+/// It ended the program, and the node did not start.
+#[test]
+fn a_node_starts_again_while_its_clock_says_1970() {
+    let machine = machine();
+    let behind = 1_800_000_000;
+    machine.behind.set(behind);
+    let error = work_with(&machine, &sample()).unwrap_err();
+    assert_eq!(error.exit_code(), 6);
+    assert!(error.hint().unwrap().contains("clock"));
+    let Status::Failed { phase, journal, .. } = status(&machine).unwrap() else {
+        panic!("not failed")
+    };
+    assert_eq!(phase, Phase::Credentials);
+    assert!(journal.phases[&phase].retries >= 3);
+    machine.behind.set(0);
+    work_with(&machine, &sample()).unwrap();
+    machine.reboot();
+    machine.behind.set(behind);
+    let before = machine.files.borrow().clone();
+    work_with(&machine, &sample()).unwrap();
+    assert_eq!(*machine.files.borrow(), before);
+    assert!(machine.active.borrow().contains_key("kubelet.service"));
+    let told = machine.said.borrow().join("\n");
+    assert!(
+        told.contains("is not yet valid") && told.contains("starts all the same"),
+        "{told}"
+    );
+}
+
 #[test]
 fn bad_configurations_are_refused_before_anything_is_written() {
     let texts: [(&[u8], u8); 6] = [
