@@ -6,7 +6,8 @@ use super::source::INSTANCE_METADATA;
 use crate::aws::{Imds, ImdsError};
 use crate::system::Variables;
 
-const ORIGIN: &str = "user data of the instance metadata service";
+/// Follows the name of the source.
+const ORIGIN: &str = "of the instance metadata service";
 
 pub(super) fn ask(outside: &dyn Outside, variables: &Variables) -> Answer {
     let service = Imds::new(outside, outside, variables).within(INSTANCE_METADATA);
