@@ -103,6 +103,10 @@ fn an_instance_joins_by_what_its_metadata_service_says() {
     let config = machine.read("etc/kubernetes/kubelet/config.json");
     let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
     assert_eq!(config["maxPods"], 29, "an m5.large: {config}");
+    assert!(
+        !asked.iter().any(|(path, _)| path == "/"),
+        "nobody asks EC2's API: {asked:?}"
+    );
     assert_eq!(config["clusterDNS"], serde_json::json!(["10.100.0.10"]));
     let kubeconfig = machine.read("var/lib/kubelet/kubeconfig");
     let endpoint = machine.cloud.url(Service::Cluster);
@@ -231,6 +235,75 @@ fn an_instance_without_a_node_config_says_what_its_user_data_is() {
         .faults(&[Fault::of(Service::Imds, Kind::Status(403), 0).at(TOKEN)]);
     let told = "the instance metadata service is turned off";
     assert_failed(&machine, &machine.boot(&[]), told, 2, told);
+}
+
+/// What EC2's API was asked, and how it answered.
+fn asked_of_ec2(machine: &Machine) -> Vec<(Option<String>, u16)> {
+    let record = machine.cloud.record().into_iter();
+    let record = record.filter(|one| one.service == Service::Ec2);
+    record.map(|one| (one.action, one.status)).collect()
+}
+
+#[test]
+fn an_instance_whose_network_has_a_domain_is_named_by_ec2s_api() {
+    let machine = instance();
+    machine.cloud.change(|world| {
+        let instance = world.instance.as_mut().expect("an instance");
+        instance.host_name = Some("ip-10-1-2-3.corp.example".into());
+        instance.name_comes_after = 1;
+    });
+    assert_joined(&machine, &machine.boot(&[]), "the first boot");
+    let asked = (Some("DescribeInstances".to_owned()), 200);
+    assert_eq!(asked_of_ec2(&machine), [asked.clone(), asked]);
+    // It is asked once in an instance's life.
+    assert_joined(&machine, &machine.boot(&[]), "the second boot");
+    assert_eq!(asked_of_ec2(&machine), []);
+    machine.cloud.change(|world| {
+        world.forbidden.push("ec2:DescribeInstances".into());
+    });
+    forget(&machine);
+    let ran = machine.boot(&[]);
+    let told = "ec2:DescribeInstances was refused: UnauthorizedOperation";
+    assert_failed(&machine, &ran, "a role that may not", 4, told);
+    assert!(
+        ran.console.contains("InstanceIdNodeName"),
+        "{}",
+        ran.console
+    );
+}
+
+#[test]
+fn a_type_that_is_newer_than_the_program_is_asked_of_ec2s_api() {
+    let machine = instance();
+    let known = asked_of_ec2(&machine);
+    assert_eq!(known, []);
+    machine.cloud.change(|world| {
+        let instance = world.instance.as_mut().expect("an instance");
+        instance.instance_type = "z99.large".into();
+        let mut new = world.instance_types[0].clone();
+        new.name = "z99.large".into();
+        (new.interfaces, new.ipv4_per_interface) = (4, 15);
+        world.instance_types.push(new);
+    });
+    let pods = |machine: &Machine| {
+        let config = machine.read("etc/kubernetes/kubelet/config.json");
+        let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+        config["maxPods"].clone()
+    };
+    assert_joined(&machine, &machine.boot(&[]), "a new type");
+    assert_eq!(pods(&machine), 58);
+    let asked = (Some("DescribeInstanceTypes".to_owned()), 200);
+    assert_eq!(asked_of_ec2(&machine), [asked]);
+    // A role that may not ask gets the kubelet's own number, and is told so.
+    machine.cloud.change(|world| {
+        world.forbidden.push("ec2:DescribeInstanceTypes".into());
+    });
+    forget(&machine);
+    let ran = machine.boot(&[]);
+    assert_joined(&machine, &ran, "a role that may not");
+    assert_eq!(pods(&machine), 110);
+    let told = "the node's role must be allowed ec2:DescribeInstanceTypes";
+    assert!(ran.journal.contains(told), "{}", ran.journal);
 }
 
 #[test]

@@ -20,9 +20,9 @@ pub struct InterfaceLimits {
 
 impl Client<'_> {
     /// The private DNS name of an instance (`ec2:DescribeInstances`); `None` while it
-    /// has none, as in its first seconds.
+    /// has none, or is not known yet, as in its first seconds.
     pub fn private_dns_name(&self, instance_id: &str) -> Result<Option<String>, AwsError> {
-        let body = self.call(&Call::form(
+        let asked = self.call(&Call::form(
             Service::Ec2,
             INSTANCES,
             &[
@@ -31,7 +31,13 @@ impl Client<'_> {
                 ("InstanceId.1", instance_id),
             ],
             &format!("instance {instance_id}"),
-        ))?;
+        ));
+        let body = match asked {
+            Err(AwsError::Refused { code, .. }) if code == "InvalidInstanceID.NotFound" => {
+                return Ok(None);
+            }
+            asked => asked?,
+        };
         let document = xml::parse(&body)
             .ok_or_else(|| AwsError::answer(INSTANCES, "is no XML that can be read"))?;
         let instance = xml::find(document.root(), "instancesSet")

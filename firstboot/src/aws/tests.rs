@@ -253,9 +253,16 @@ fn the_name_of_an_instance() {
     let network = Scripted::default()
         .then(EC2, 200, &body("i-1", name))
         .then(EC2, 200, &body("i-1", ""))
+        .then(
+            EC2,
+            400,
+            "<Response><Errors><Error><Code>InvalidInstanceID.NotFound</Code>\
+             <Message>no</Message></Error></Errors></Response>",
+        )
         .then(EC2, 200, &body("i-2", name));
     with_client(&network, |it| {
         assert_eq!(it.private_dns_name("i-1").unwrap().as_deref(), Some(name));
+        assert_eq!(it.private_dns_name("i-1").unwrap(), None);
         assert_eq!(it.private_dns_name("i-1").unwrap(), None);
         let error = it.private_dns_name("i-1").unwrap_err();
         assert!(error.to_string().ends_with("is about another instance"));

@@ -7,7 +7,7 @@ use crate::aws::{Imds, ImdsError};
 use crate::system::Variables;
 
 /// Follows the name of the source.
-const ORIGIN: &str = "of the instance metadata service";
+const ORIGIN: &str = "from the instance metadata service";
 
 pub(super) fn ask(outside: &dyn Outside, variables: &Variables) -> Answer {
     let service = Imds::new(outside, outside, variables).within(INSTANCE_METADATA);

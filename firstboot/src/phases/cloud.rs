@@ -12,7 +12,7 @@ use crate::validation::{Cloud, CloudError};
 
 /// How long one question is tried: several of them have to fit into the time of the
 /// checks, and whoever asks may ask again.
-const BUDGET: Budget = Budget::SERVICE.within(Duration::from_secs(15));
+pub(super) const BUDGET: Budget = Budget::SERVICE.within(Duration::from_secs(15));
 
 /// The profile that nodeadm and the SSM agent write.
 const PROFILE: &str = "default";

@@ -8,7 +8,7 @@ use super::InterfaceLimits;
 const TABLE: &str = include_str!("../../data/instance-types.txt");
 
 /// Limits of the default network card of a type such as `m5.large`.
-pub(super) fn limits(instance_type: &str) -> Option<InterfaceLimits> {
+pub(crate) fn limits(instance_type: &str) -> Option<InterfaceLimits> {
     let (family, size) = instance_type.split_once('.')?;
     let mut types = TABLE
         .lines()

@@ -15,7 +15,7 @@ mod environment;
 mod expression;
 mod facts;
 mod hosts;
-mod instance_types;
+pub(crate) mod instance_types;
 mod kubeconfig;
 mod kubelet_config;
 mod kubelet_environment;

@@ -103,7 +103,10 @@ fn metadata(state: &State, world: &World, instance: &Instance, path: &str) -> Op
         "ami-id" => "ami-0123456789abcdef0",
         "instance-id" => &instance.id,
         "instance-type" => &instance.instance_type,
-        "hostname" | "local-hostname" => &instance.private_dns_name,
+        "hostname" | "local-hostname" => {
+            let own = instance.host_name.as_ref();
+            own.unwrap_or(&instance.private_dns_name)
+        }
         "local-ipv4" => &instance.local_ipv4,
         "mac" => &instance.mac,
         "placement/availability-zone" => &instance.availability_zone,

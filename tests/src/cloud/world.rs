@@ -87,6 +87,9 @@ pub struct Instance {
     pub local_ipv4: String,
     /// Its private name.
     pub private_dns_name: String,
+    /// Its host name, where its network has a domain of its own.
+    #[serde(default)]
+    pub host_name: Option<String>,
     /// Times that EC2 does not know the name yet.
     #[serde(default)]
     pub name_comes_after: u32,
@@ -209,6 +212,7 @@ impl World {
                 mac: "0a:ff:11:22:33:44".into(),
                 local_ipv4: "10.1.2.3".into(),
                 private_dns_name: "ip-10-1-2-3.us-west-2.compute.internal".into(),
+                host_name: None,
                 name_comes_after: 0,
                 role: Some("node-role".into()),
                 user_data: None,

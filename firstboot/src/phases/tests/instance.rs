@@ -136,27 +136,152 @@ fn machine_without_answers() -> Pretended {
     machine
 }
 
-#[test]
-fn a_host_name_that_ec2_did_not_give_is_no_name_of_a_node() {
+const API: &str = "POST https://ec2.us-west-2.amazonaws.com/";
+
+/// An instance in a network with a domain of its own, with a role.
+fn renamed_machine() -> Pretended {
     let machine = instance_machine();
+    let role = format!("GET {SERVICE}/meta-data/iam/security-credentials/");
     answer(
         &machine,
         &format!("GET {SERVICE}/meta-data/local-hostname"),
         "ip-10-0-0-1.corp.example",
     );
+    answer(&machine, &role, "node");
+    answer(
+        &machine,
+        &format!("{role}node"),
+        r#"{"Code":"Success","AccessKeyId":"AKID","SecretAccessKey":"s3cr3t","Token":"t0ken"}"#,
+    );
+    machine
+}
+
+fn api_answers(machine: &Pretended, status: u16, body: &str) {
+    let response = Response {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+    };
+    machine.answers.borrow_mut().insert(API.into(), Ok(response));
+}
+
+fn times_asked(machine: &Pretended) -> usize {
+    let requests = machine.requests.borrow();
+    let urls = requests.iter().map(|it| format!("{} {}", it.method, it.url));
+    urls.filter(|asked| asked == API).count()
+}
+
+fn described(name: &str) -> String {
+    format!(
+        "<DescribeInstancesResponse><reservationSet><item><instancesSet><item>\
+         <instanceId>i-1234567890abcdef0</instanceId><privateDnsName>{name}</privateDnsName>\
+         </item></instancesSet></item></reservationSet></DescribeInstancesResponse>"
+    )
+}
+
+#[test]
+fn a_host_name_that_ec2_did_not_give_is_asked_of_its_api_once() {
+    let machine = renamed_machine();
+    let name = "ip-10-0-0-1.us-west-2.compute.internal";
+    // Seconds after its start it has none.
+    api_answers(&machine, 200, &described(""));
     let error = work_with(&machine, &ec2_sample()).unwrap_err();
-    assert!(error.hint().unwrap().contains("InstanceIdNodeName"));
+    assert_eq!(error.exit_code(), 6, "{error:?}");
+    let Status::Failed { journal, .. } = status(&machine).unwrap() else {
+        panic!("not failed")
+    };
+    assert!(journal.phases[&Phase::Credentials].retries >= 5);
+    api_answers(&machine, 200, &described(name));
+    work_with(&machine, &ec2_sample()).unwrap();
+    let environment = machine.text("/etc/eks/kubelet/environment").unwrap();
+    let flag = format!("--hostname-override={name}");
+    assert!(environment.contains(&flag), "{environment}");
+    let asked = times_asked(&machine);
+    machine.answers.borrow_mut().remove(API);
+    machine.reboot();
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!(times_asked(&machine), asked);
+    let said = machine.said.borrow().join("\n");
+    assert!(!said.contains("s3cr3t") && !said.contains("t0ken"));
+}
+
+#[test]
+fn a_role_that_may_not_ask_for_the_name_is_told_at_once() {
+    let machine = renamed_machine();
+    let refusal = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no\
+                   </Message></Error></Errors></Response>";
+    api_answers(&machine, 403, refusal);
+    let error = work_with(&machine, &ec2_sample()).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    assert!(error.chain().contains("ec2:DescribeInstances was refused"), "{}", error.chain());
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("ec2:DescribeInstances") && hint.contains("InstanceIdNodeName"));
+    assert_eq!(times_asked(&machine), 1);
+    // With the gate nobody is asked.
     let mut config = ec2_sample();
     config
         .spec
         .feature_gates
         .insert("InstanceIdNodeName".into(), true);
     work_with(&machine, &config).unwrap();
+    assert_eq!(times_asked(&machine), 1);
     let environment = machine.text("/etc/eks/kubelet/environment").unwrap();
     assert!(
         environment.contains("--hostname-override=i-1234567890abcdef0"),
         "{environment}"
     );
+}
+
+/// An instance of a type that is newer than our table.
+fn new_machine() -> Pretended {
+    let machine = renamed_machine();
+    answer(
+        &machine,
+        &format!("GET {SERVICE}/meta-data/local-hostname"),
+        "ip-10-0-0-1.us-west-2.compute.internal",
+    );
+    answer(
+        &machine,
+        &format!("GET {SERVICE}/dynamic/instance-identity/document"),
+        r#"{"instanceId":"i-1234567890abcdef0","instanceType":"z99.large","region":"us-west-2","availabilityZone":"us-west-2f"}"#,
+    );
+    machine
+}
+
+fn maximum_pods(machine: &Pretended) -> serde_json::Value {
+    let text = machine.text("/etc/kubernetes/kubelet/config.json").unwrap();
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["maxPods"].clone()
+}
+
+#[test]
+fn a_type_that_is_newer_than_the_table_is_asked_of_ec2_once() {
+    let machine = new_machine();
+    let limits = "<DescribeInstanceTypesResponse><instanceTypeSet><item><networkInfo>\
+                  <maximumNetworkInterfaces>4</maximumNetworkInterfaces>\
+                  <ipv4AddressesPerInterface>15</ipv4AddressesPerInterface>\
+                  </networkInfo></item></instanceTypeSet></DescribeInstanceTypesResponse>";
+    api_answers(&machine, 200, limits);
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!(maximum_pods(&machine), 58);
+    assert_eq!(times_asked(&machine), 1);
+    machine.reboot();
+    machine.answers.borrow_mut().remove(API);
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!((maximum_pods(&machine), times_asked(&machine)), (58.into(), 1));
+    // Where EC2 says nothing, the kubelet's own number holds, and stays.
+    let machine = new_machine();
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!(maximum_pods(&machine), 110);
+    let asked = times_asked(&machine);
+    machine.reboot();
+    api_answers(&machine, 200, limits);
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!((maximum_pods(&machine), times_asked(&machine)), (110.into(), asked));
+    // A type of the table needs no question.
+    let machine = instance_machine();
+    work_with(&machine, &ec2_sample()).unwrap();
+    assert_eq!(times_asked(&machine), 0);
 }
 
 #[test]
