@@ -4,12 +4,9 @@ use std::path::Path;
 
 use nodekiln_firstboot::datasource::{self, LinuxMachine};
 use nodekiln_firstboot::node_config::{NodeConfig, with_defaults};
-use nodekiln_firstboot::phases::Error;
-use nodekiln_firstboot::system::{Clock as _, Files as _, Linux, Variables, gather};
-use nodekiln_firstboot::validation::{self, LIMIT, Moment, Report, Skips, Subject, UnknownName};
-
-/// There once the kubelet's files are written.
-const KUBECONFIG: &str = "/var/lib/kubelet/kubeconfig";
+use nodekiln_firstboot::phases::{self, Error};
+use nodekiln_firstboot::system::{Linux, Variables};
+use nodekiln_firstboot::validation::{Report, Skips, UnknownName};
 
 /// Why the checks could not be run.
 pub(crate) enum Refused {
@@ -29,30 +26,15 @@ pub(crate) struct Checked {
     pub remarks: Vec<String>,
 }
 
-/// Runs the checks on this machine and changes nothing. Nobody is asked about the
-/// cluster: what needs that is skipped, and says so.
+/// Runs the checks on this machine and changes nothing.
 pub(crate) fn check(config: Option<&Path>, skip: &[String]) -> Result<Checked, Refused> {
     let skips = Skips::new(skip.iter().map(String::as_str)).map_err(Refused::Unknown)?;
     let system = Linux::new();
     let skips = skips.with_file(&system).map_err(machine)?;
     let variables = Variables::from_process();
     let config = node_config(config, &system, &variables)?;
-    let facts = gather(&system, &variables).map_err(machine)?;
-    let subject = Subject {
-        system: &system,
-        config: &config,
-        facts: &facts,
-        variables: &variables,
-        cluster: None,
-        cloud: None,
-        deadline: system.elapsed() + LIMIT,
-    };
-    let mut report = validation::run(&subject, Moment::Before, &skips);
-    if system.status(KUBECONFIG).map_err(machine)?.is_some() {
-        report = report.and(validation::run(&subject, Moment::Written, &skips));
-    }
     Ok(Checked {
-        report,
+        report: phases::look(&system, config, &variables, &skips).map_err(machine)?,
         remarks: skips.remarks,
     })
 }

@@ -26,6 +26,12 @@ pub const REGISTRATION_KEY: &str = "/var/lib/amazon/ssm/Vault/Store/Registration
 /// otherwise.
 pub const CREDENTIALS: &str = "/root/.aws/credentials";
 
+/// Where the agent puts credentials.
+pub fn credentials(variables: &Variables) -> &str {
+    let given = variables.get("AWS_SHARED_CREDENTIALS_FILE");
+    given.unwrap_or(CREDENTIALS)
+}
+
 /// Largest registration that is read, in bytes.
 const REGISTRATION_LIMIT: usize = 64 << 10;
 

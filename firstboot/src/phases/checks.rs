@@ -65,6 +65,7 @@ fn check(
             facts: node.facts,
             variables: node.variables,
             cluster: node.cluster,
+            undescribed: None,
             cloud: node.cloud,
             deadline: work.system.elapsed() + LIMIT,
         };

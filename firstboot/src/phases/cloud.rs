@@ -22,6 +22,8 @@ pub(super) struct Aws<'a> {
     system: &'a dyn System,
     config: &'a NodeConfig,
     variables: &'a Variables,
+    /// The AWS configuration that will be written; none once it is.
+    settings: Option<&'a [u8]>,
     /// Found once: for that a program may have to run.
     credentials: OnceLock<Credentials>,
 }
@@ -32,8 +34,15 @@ impl<'a> Aws<'a> {
             system,
             config,
             variables,
+            settings: None,
             credentials: OnceLock::new(),
         }
+    }
+
+    /// The same before the AWS configuration is written.
+    pub fn with_settings(mut self, settings: Option<&'a [u8]>) -> Self {
+        self.settings = settings;
+        self
     }
 
     /// Asks something.
@@ -65,6 +74,7 @@ impl<'a> Aws<'a> {
                 files: self.system,
                 programs: self.system,
                 path: settings.aws_config_path.to_owned(),
+                settings: self.settings,
                 profile: PROFILE.to_owned(),
                 variables: self
                     .variables
@@ -74,11 +84,7 @@ impl<'a> Aws<'a> {
             }),
             _ => Box::new(SharedFile {
                 files: self.system,
-                path: self
-                    .variables
-                    .get("AWS_SHARED_CREDENTIALS_FILE")
-                    .unwrap_or(ssm::CREDENTIALS)
-                    .to_owned(),
+                path: ssm::credentials(self.variables).to_owned(),
                 profile: PROFILE.to_owned(),
             }),
         };

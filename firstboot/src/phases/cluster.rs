@@ -73,6 +73,17 @@ impl From<aws::Cluster> for Described {
     }
 }
 
+/// Whether the NodeConfig of a hybrid node leaves something out of the cluster.
+pub(super) fn is_asked_for(config: &NodeConfig) -> bool {
+    let cluster = &config.spec.cluster;
+    let given = [
+        &cluster.api_server_endpoint,
+        &cluster.certificate_authority,
+        &cluster.cidr,
+    ];
+    config.spec.hybrid.is_some() && given.iter().any(|value| value.trim().is_empty())
+}
+
 /// Asks EKS if the NodeConfig of a hybrid node leaves something out, and nobody
 /// otherwise. A node that passed its checks with an answer keeps to it while its
 /// NodeConfig stays the same, so that it starts without a network.
@@ -82,15 +93,7 @@ pub(super) fn establish(
     facts: &Facts,
     variables: &Variables,
 ) -> Result<Option<Described>, Error> {
-    let cluster = &config.spec.cluster;
-    let is_said = [
-        &cluster.api_server_endpoint,
-        &cluster.certificate_authority,
-        &cluster.cidr,
-    ]
-    .iter()
-    .all(|value| !value.trim().is_empty());
-    if is_said || config.spec.hybrid.is_none() {
+    if !is_asked_for(config) {
         return work.phase(Phase::Cluster, "", |_| Ok(None));
     }
     let key = key(config);
@@ -179,13 +182,23 @@ fn ask(
     if let Some(file) = aws_configuration(config, facts)? {
         write_ahead(work, &file)?;
     }
-    let cluster = &config.spec.cluster;
     work.system
         .status_line(&format!("{}: asking EKS", Phase::Cluster));
     let described = work.patiently(Phase::Cluster, PATIENCE, |work| {
-        let cloud = Aws::new(work.system, config, variables);
-        Ok(cloud.ask(|client| client.describe_cluster(&cluster.name, true))?)
+        describe(&Aws::new(work.system, config, variables), config)
     })?;
+    let version = described.version.as_deref().unwrap_or("an unknown version");
+    work.info(&format!(
+        "EKS describes cluster {} of {version}",
+        config.spec.cluster.name
+    ));
+    Ok(described)
+}
+
+/// Asks once.
+pub(super) fn describe(cloud: &Aws<'_>, config: &NodeConfig) -> Result<Described, Error> {
+    let cluster = &config.spec.cluster;
+    let described = cloud.ask(|client| client.describe_cluster(&cluster.name, true))?;
     if cluster.cidr.trim().is_empty() && described.service_ipv4_cidr.is_none() {
         return Err(Error::Machine {
             problem: format!(
@@ -195,11 +208,6 @@ fn ask(
             hint: "hybrid nodes need a cluster of the IP family ipv4".into(),
         });
     }
-    let version = described.version.as_deref().unwrap_or("an unknown version");
-    work.info(&format!(
-        "EKS describes cluster {} of {version}",
-        cluster.name
-    ));
     Ok(described.into())
 }
 

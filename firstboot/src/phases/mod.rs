@@ -17,6 +17,7 @@ mod identity;
 mod instance;
 mod journal;
 mod kernel;
+mod look;
 mod name_resolution;
 mod pause_image;
 mod prepare;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::Error;
 pub use journal::{Journal, PATH as JOURNAL, Record};
+pub use look::look;
 pub use status::{Status, status};
 
 use journal::{Machine, OnDisk, digest};

@@ -133,10 +133,7 @@ fn wait_for_credentials(
     agent: Agent,
     variables: &Variables,
 ) -> Result<(), Error> {
-    let path = variables
-        .get("AWS_SHARED_CREDENTIALS_FILE")
-        .unwrap_or(ssm::CREDENTIALS)
-        .to_owned();
+    let path = ssm::credentials(variables).to_owned();
     let is_there = |system: &dyn System| Ok(system.status(&path)?.is_some());
     if work.wait_for(Phase::Registration, &path, CREDENTIALS_LIMIT, &is_there)? {
         return Ok(());

@@ -16,6 +16,9 @@ pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
     if !subject.is_hybrid() {
         return Ok(Finding::skipped("only for hybrid nodes"));
     }
+    if subject.config.spec.cluster.api_server_endpoint.is_empty() {
+        return Ok(Finding::skipped("the cluster's endpoint is not known"));
+    }
     let Some((host, port)) = host_and_port(&subject.config.spec.cluster.api_server_endpoint) else {
         return Ok(Finding::failed(
             "spec.cluster.apiServerEndpoint is no URL",

@@ -1,9 +1,10 @@
 //! `aws-auth-validation`: AWS accepts the node's credentials.
 //!
 //! A service that cannot be reached is no failure, as with nodeadm. Where the
-//! NodeConfig says everything about the cluster, nobody but the cluster and the
-//! source of the credentials is contacted at all, for sites that reach nothing else;
-//! that the cluster accepts them is then seen by `k8s-authentication-validation`.
+//! NodeConfig says everything about the cluster, a machine that joins contacts nobody
+//! but the cluster and the source of the credentials, for sites that reach nothing
+//! else; that the cluster accepts them is then seen by
+//! `k8s-authentication-validation`. Who looks with `check --live` asks in any case.
 
 use super::{CloudError, Finding, Subject};
 use crate::system;
@@ -12,8 +13,8 @@ pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
     if !subject.is_hybrid() {
         return Ok(Finding::skipped("only for hybrid nodes"));
     }
-    let Some(cloud) = subject.cloud.filter(|_| subject.cluster.is_some()) else {
-        return Ok(Finding::skipped("AWS was not asked about the cluster"));
+    let Some(cloud) = subject.cloud else {
+        return Ok(Finding::skipped("AWS is not asked"));
     };
     Ok(match cloud.caller() {
         Ok(arn) => Finding::ok(format!("the node is {arn}")),

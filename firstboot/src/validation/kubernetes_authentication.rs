@@ -18,6 +18,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PATH: &str = "/api/v1/namespaces/default/endpoints/kubernetes";
 
 pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
+    if subject.config.spec.cluster.api_server_endpoint.is_empty() {
+        return Ok(Finding::skipped("the cluster's endpoint is not known"));
+    }
     let cluster = &subject.config.spec.cluster;
     let mut task = Task::new(PROGRAM, &["token", "--cluster-id", &cluster.name], LIMIT)
         .and(&["--region", &cluster.region])

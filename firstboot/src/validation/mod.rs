@@ -12,6 +12,7 @@ mod cgroup;
 mod clock;
 mod cloud;
 mod cluster_access;
+mod cluster_description;
 mod cni;
 mod containerd_version;
 mod disk_space;
@@ -43,6 +44,9 @@ use crate::system;
 
 /// The most time that all checks of a moment may take together.
 pub const LIMIT: Duration = Duration::from_secs(45);
+
+/// The check that needs an answer of EKS; skipped, EKS is not asked.
+pub(crate) const DESCRIPTION: &str = "cluster-description-validation";
 
 /// When a check is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +125,7 @@ pub const CHECKS: &[Check] = &[
         &["credentials-validation"],
         aws_authentication::look,
     ),
+    here(DESCRIPTION, cluster_description::look),
     remote("node-ip-validation", &[], node_ip::look),
     here("kubelet-cert-validation", kubelet_certificate::look),
     here("kubelet-version-skew-validation", version_skew::look),

@@ -92,7 +92,7 @@ impl Skips {
     }
 
     /// Whether a check is not to be run.
-    pub fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cloud, CloudError, Cluster, LIMIT, Subject};
+use super::{Cloud, CloudError, Cluster, Finding, LIMIT, Subject};
 use crate::node_config::{self, NodeConfig};
 use crate::render::Facts;
 use crate::system::pretended::Pretended;
@@ -17,6 +17,7 @@ pub(super) struct Sample {
     pub facts: Facts,
     pub variables: Variables,
     pub cluster: Option<Cluster>,
+    pub undescribed: Option<Finding>,
     pub cloud: Answers,
 }
 
@@ -44,6 +45,7 @@ impl Sample {
             facts: &self.facts,
             variables: &self.variables,
             cluster: self.cluster.as_ref(),
+            undescribed: self.undescribed.as_ref(),
             cloud: Some(&self.cloud),
             deadline: LIMIT,
         }
@@ -67,6 +69,7 @@ impl Sample {
                 version: Some("1.34".into()),
                 remote_node_networks: vec!["10.0.0.0/16".into()],
             }),
+            undescribed: None,
             cloud: Answers {
                 caller: Ok("arn:aws:sts::123456789012:assumed-role/node/node-1".into()),
                 entries: Ok(vec!["arn:aws:iam::123456789012:role/path/node".into()]),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Cloud;
+use super::{Cloud, Finding};
 use crate::credentials::{self, Provider};
 use crate::node_config::NodeConfig;
 use crate::render::Facts;
@@ -33,6 +33,8 @@ pub struct Subject<'a> {
     pub variables: &'a Variables,
     /// What EKS says of the cluster; none when it was not asked.
     pub cluster: Option<&'a Cluster>,
+    /// Why it says nothing although it was asked.
+    pub undescribed: Option<&'a Finding>,
     /// Asks AWS with the node's credentials; none where it cannot be asked.
     pub cloud: Option<&'a dyn Cloud>,
     /// When everything must be done, as [`crate::system::Clock::elapsed`] counts.

@@ -92,7 +92,7 @@ fn the_table_for_people_and_the_document_for_programs() {
     );
     let json = report.json();
     assert_eq!(json["valid"], false);
-    let skew = &json["checks"].as_array().unwrap()[7];
+    let skew = &json["checks"].as_array().unwrap()[8];
     assert_eq!(skew["verdict"], "failed");
     assert_eq!(skew["mayPass"], false);
 }

@@ -8,8 +8,9 @@ use super::session::{self, SessionRefusal};
 use super::{Answer, Credentials, CredentialsError, Source, ini};
 use crate::system::{Error, Files, Programs, Task};
 
-/// Time that the program has. It asks IAM Roles Anywhere over the network.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Time that the program has. It asks IAM Roles Anywhere over the network; with the
+/// question after it, it has to fit into the time of the checks.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Most that is read of what it prints, in bytes.
 const MOST: usize = 64 << 10;
@@ -23,6 +24,8 @@ pub struct Process<'a> {
     pub programs: &'a dyn Programs,
     /// Such as `/etc/aws/hybrid/config`.
     pub path: String,
+    /// What will be written there; none when the file itself is read.
+    pub settings: Option<&'a [u8]>,
     /// Such as `default`.
     pub profile: String,
     /// Variables that the program gets, such as those of the proxies.
@@ -32,9 +35,13 @@ pub struct Process<'a> {
 impl Process<'_> {
     fn command(&self, origin: &str) -> Result<Option<Vec<String>>, CredentialsError> {
         let failed = |reason: String| CredentialsError::lasting(origin, reason);
-        let read = self.files.read(&self.path, ini::LONGEST);
-        let Some(bytes) = read.map_err(|error| failed(error.to_string()))? else {
-            return Ok(None);
+        let bytes = match self.settings {
+            Some(settings) => settings.to_owned(),
+            None => match self.files.read(&self.path, ini::LONGEST) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(failed(error.to_string())),
+            },
         };
         let settings = ini::profile(&String::from_utf8_lossy(&bytes), &self.profile);
         let Some(line) = settings.and_then(|it| ini::setting(&it, "credential_process")) else {
@@ -66,7 +73,8 @@ impl Process<'_> {
             None => CredentialsError::Source {
                 origin,
                 reason: format!("{program} says: {}", session::reason(&said)),
-                is_transient: true,
+                // A key or certificate that it cannot read stays what it is.
+                is_transient: !said.contains("unable to parse"),
             },
         }
     }

@@ -25,6 +25,7 @@ fn process(machine: &Pretended) -> Process<'_> {
         files: machine,
         programs: machine,
         path: CONFIG.into(),
+        settings: None,
         profile: "default".into(),
         variables: Vec::new(),
     }
@@ -80,43 +81,6 @@ fn what_a_program_prints_wrongly_is_never_repeated() {
     }
 }
 
-/// As aws_signing_helper 1.4 writes them.
-#[test]
-fn a_refusal_by_roles_anywhere_is_told_whole_and_is_final() {
-    const STATUS: &str = "\tstatus code: 403, request id: 0000";
-    for (errors, said, is_transient) in [
-        (
-            "log line\n2026/01/31 12:00:00 AccessDeniedException: Untrusted certificate\n\
-             \tstatus code: 403, request id: 0000\n\n",
-            "AccessDeniedException: Untrusted certificate, status code: 403, request id: 0000",
-            false,
-        ),
-        (
-            &format!("ResourceNotFoundException: Trust anchor not found\n{STATUS}\n"),
-            "Trust anchor not found, status code: 403, request id: 0000",
-            false,
-        ),
-        (
-            &format!("InvalidSignatureException: Signature expired: 1 is now earlier\n{STATUS}\n"),
-            "is now earlier, status code: 403, request id: 0000",
-            true,
-        ),
-        (
-            "RequestError: send request failed\ncaused by: Post \"https://x\": no route\n",
-            "says: caused by: Post \"https://x\": no route",
-            true,
-        ),
-        ("", "says: it failed", true),
-    ] {
-        let machine = Pretended::default();
-        let line = "/usr/bin/helper credential-process --certificate /a b.pem";
-        machine.fails(line, errors);
-        let error = process(&machine).find().unwrap_err();
-        assert!(error.to_string().ends_with(said), "{error}");
-        assert_eq!(error.is_transient(), is_transient, "{error}");
-    }
-}
-
 /// It was tried again for minutes, as if a network were down.
 #[test]
 fn a_certificate_that_is_refused_is_refused_at_once() {
@@ -138,6 +102,33 @@ fn a_certificate_that_is_refused_is_refused_at_once() {
 }
 
 #[test]
+fn what_says_nothing_of_a_refusal_may_pass() {
+    for (errors, said) in [
+        (
+            "RequestError: send request failed\ncaused by: Post \"https://x\": no route\n",
+            "says: caused by: Post \"https://x\": no route",
+        ),
+        ("log line\nit is busy\n\n", "says: it is busy"),
+        ("", "says: it failed"),
+    ] {
+        let machine = Pretended::default();
+        machine.fails(HELPER, errors);
+        let error = process(&machine).find().unwrap_err();
+        assert!(error.to_string().ends_with(said), "{error}");
+        assert!(error.is_transient(), "{error}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_told_at_once() {
+    let machine = Pretended::default();
+    machine.fails(HELPER, "2026/11/29 20:00:00 unable to parse private key\n");
+    let error = process(&machine).find().unwrap_err();
+    assert!(error.to_string().ends_with("unable to parse private key"));
+    assert!(!error.is_transient());
+}
+
+#[test]
 fn what_a_program_says_of_a_proxy_is_told_without_its_password() {
     let machine = Pretended::default();
     let proxy = "http://me:s3cr3t@proxy:x";
@@ -147,7 +138,10 @@ fn what_a_program_says_of_a_proxy_is_told_without_its_password() {
     };
     machine.fails(HELPER, &format!("parse \"{proxy}\": invalid port \":x\""));
     let error = source.find().unwrap_err().to_string();
-    assert!(error.ends_with("says: parse \"(HTTPS_PROXY)\": invalid port \":x\""), "{error}");
+    assert!(
+        error.ends_with("says: parse \"(HTTPS_PROXY)\": invalid port \":x\""),
+        "{error}"
+    );
 }
 
 #[test]

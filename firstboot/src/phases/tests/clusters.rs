@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::system::{self, Ended, Response};
+use crate::validation::{Outcome, Verdict};
 
 const ASKED: &str = "GET https://eks.us-west-2.amazonaws.com/clusters/my-cluster";
 const HELPER: &str = "/usr/local/bin/aws_signing_helper credential-process";
@@ -40,13 +41,17 @@ fn give_keys(machine: &Pretended, line: &str) -> Option<Result<Ended, system::Er
     }
     // As the file that was just written says, and no earlier.
     assert!(machine.text("/etc/aws/hybrid/config").is_some());
-    Some(Ok(Ended {
+    Some(Ok(keys()))
+}
+
+fn keys() -> Ended {
+    Ended {
         success: true,
         output: r#"{"Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "s3cr3t",
                     "SessionToken": "t0ken"}"#
             .into(),
         errors: String::new(),
-    }))
+    }
 }
 
 /// The helper, whose certificate nobody trusts.
@@ -292,4 +297,101 @@ fn cut_off_at_any_change_an_asking_machine_converges() {
         work_with(&machine, &short_sample()).unwrap();
         assert_eq!(machine.tree(), whole.tree(), "cut off after {lives}");
     }
+}
+
+/// What `check --live` finds out; it changes nothing.
+fn looked_at(machine: &Pretended, config: &NodeConfig) -> BTreeMap<&'static str, Outcome> {
+    let before = machine.files.borrow().clone();
+    machine.changes.set(0);
+    machine.lives.set(Some(0));
+    let config = node_config::with_defaults(config.clone());
+    let report = look(machine, config, &Variables::default(), &Skips::default()).unwrap();
+    machine.lives.set(None);
+    assert_eq!(machine.changes.get(), 0);
+    assert_eq!(*machine.files.borrow(), before);
+    let outcomes = report.outcomes.into_iter();
+    outcomes.map(|outcome| (outcome.name, outcome)).collect()
+}
+
+const DESCRIPTION: &str = "cluster-description-validation";
+
+fn live_machine() -> Pretended {
+    let machine = asking_machine();
+    machine.hook.set(Some(|_, line| line.starts_with(HELPER).then(|| Ok(keys()))));
+    let answer = Response {
+        status: 200,
+        headers: Vec::new(),
+        body: "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>1</Account>\
+               <Arn>arn:aws:sts::1:assumed-role/node/node-1</Arn></GetCallerIdentityResult>\
+               </GetCallerIdentityResponse>"
+            .into(),
+    };
+    let asked = "POST https://sts.us-west-2.amazonaws.com/";
+    machine.answers.borrow_mut().insert(asked.into(), Ok(answer));
+    machine
+}
+
+#[test]
+fn who_looks_asks_eks_and_sts_and_changes_nothing() {
+    let machine = live_machine();
+    let found = looked_at(&machine, &short_sample());
+    for (name, detail) in [
+        (DESCRIPTION, "EKS describes cluster my-cluster of 1.34"),
+        ("aws-auth-validation", "the node is arn:aws:sts::1:assumed-role/node/node-1"),
+        ("node-ip-validation", "10.0.1.5 is in 10.0.0.0/16"),
+        (
+            "api-server-endpoint-resolution-validation",
+            "example.gr7.us-west-2.eks.amazonaws.com:443 takes connections",
+        ),
+    ] {
+        assert_eq!((found[name].verdict, found[name].detail.as_str()), (Verdict::Ok, detail));
+    }
+    // Where the NodeConfig says all, only whether the credentials are good is asked.
+    let found = looked_at(&machine, &sample());
+    assert_eq!(found[DESCRIPTION].verdict, Verdict::Skipped);
+    assert_eq!(found["aws-auth-validation"].verdict, Verdict::Ok);
+    assert_eq!(times_asked(&machine), 1);
+}
+
+#[test]
+fn who_looks_is_told_what_eks_refuses() {
+    let machine = live_machine();
+    let refusal = serde_json::json!({"__type": "AccessDeniedException", "message": "no"});
+    eks_answers(&machine, 403, &refusal);
+    let found = looked_at(&machine, &short_sample());
+    let described = &found[DESCRIPTION];
+    assert_eq!((described.verdict, described.may_pass), (Verdict::Failed, false));
+    assert!(described.hint.as_ref().unwrap().contains("eks:DescribeCluster"));
+    for name in ["node-ip-validation", "api-server-endpoint-resolution-validation"] {
+        assert_eq!(found[name].verdict, Verdict::Skipped, "{name}");
+    }
+    machine.answers.borrow_mut().remove(ASKED);
+    let found = looked_at(&machine, &short_sample());
+    assert_eq!((found[DESCRIPTION].verdict, found[DESCRIPTION].may_pass), (Verdict::Failed, true));
+    machine.hook.set(Some(refuse_keys));
+    let found = looked_at(&machine, &short_sample());
+    for name in [DESCRIPTION, "aws-auth-validation"] {
+        assert_eq!((found[name].verdict, found[name].may_pass), (Verdict::Failed, false), "{name}");
+        assert!(found[name].detail.contains("Untrusted certificate"), "{}", found[name].detail);
+    }
+}
+
+#[test]
+fn who_looks_at_a_machine_that_is_not_registered_yet_asks_nobody() {
+    let machine = live_machine();
+    let mut config = short_sample();
+    config.spec.hybrid = samples::ssm().spec.hybrid;
+    let found = looked_at(&machine, &config);
+    assert_eq!(found[DESCRIPTION].verdict, Verdict::Skipped);
+    assert!(found[DESCRIPTION].detail.contains("no credentials yet"));
+    assert_eq!(found["aws-auth-validation"].verdict, Verdict::Skipped);
+    let sent = machine.requests.borrow().iter().any(|it| it.url.contains("amazonaws.com/clusters"));
+    assert!(!sent);
+    machine.put(
+        "/root/.aws/credentials",
+        b"[default]\naws_access_key_id = AKID\naws_secret_access_key = s3cr3t\n",
+        0o600,
+    );
+    let found = looked_at(&machine, &config);
+    assert_eq!(found[DESCRIPTION].verdict, Verdict::Ok, "{:?}", found[DESCRIPTION]);
 }

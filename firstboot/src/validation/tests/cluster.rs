@@ -46,9 +46,16 @@ fn who_the_node_is_to_aws() {
     assert_outcome(&denied, name, Failed, detail);
     let away = answer(CloudError::Unreachable("no route".into()));
     assert_outcome(&away, name, CouldNotRun, "STS cannot be reached: no route");
-    // A site where the NodeConfig says all: nobody but the cluster is asked.
+    // A site where the NodeConfig says all: a machine that joins asks nobody.
+    let sample = Sample::hybrid();
+    let alone = Subject {
+        cloud: None,
+        ..sample.subject()
+    };
+    let check = CHECKS.iter().find(|check| check.name == name).unwrap();
+    assert_eq!(carry_out(check, &alone).verdict, Skipped);
+    assert_eq!(outcome(&but(|it| it.cluster = None), name).verdict, Fine);
     let detail = "AWS was not asked about the cluster";
-    assert_outcome(&but(|it| it.cluster = None), name, Skipped, detail);
     let name = "cluster-access-validation";
     assert_outcome(&but(|it| it.cluster = None), name, Skipped, detail);
     let other = but(|it| it.cloud.entries = Ok(vec!["arn:aws:iam::1:role/other".into()]));
@@ -58,6 +65,17 @@ fn who_the_node_is_to_aws() {
     assert_eq!(outcome(&forbidden, name).verdict, CouldNotRun);
     let user = but(|it| it.cloud.caller = Ok("arn:aws:iam::1:user/me".into()));
     assert_eq!(outcome(&user, name).verdict, CouldNotRun);
+}
+
+#[test]
+fn what_eks_says_of_the_cluster() {
+    let name = "cluster-description-validation";
+    let detail = "EKS describes cluster c of 1.34";
+    assert_outcome(&Sample::hybrid(), name, Fine, detail);
+    let detail = "the NodeConfig says all of the cluster";
+    assert_outcome(&but(|it| it.cluster = None), name, Skipped, detail);
+    let refused = but(|it| it.undescribed = Some(Finding::failed("no", "allow it")));
+    assert_outcome(&refused, name, Failed, "no");
 }
 
 #[test]
@@ -149,8 +167,9 @@ fn the_endpoint_of_the_cluster() {
         let url = url.to_owned();
         but(|it| it.config.spec.cluster.api_server_endpoint = url)
     };
+    // Before EKS was asked.
+    assert_eq!(outcome(&endpoint(""), name).verdict, Skipped);
     for bad in [
-        "",
         "ftp://x",
         "https://",
         "https://h:0",
