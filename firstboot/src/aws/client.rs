@@ -36,6 +36,8 @@ pub(super) struct Call<'a> {
     pub method: &'static str,
     /// Path and query, encoded.
     pub target: String,
+    /// `x-amz-target` of services that have it.
+    pub action: Option<&'static str>,
     pub content_type: Option<&'static str>,
     pub body: String,
     /// What it is about, such as `cluster blue`.
@@ -59,6 +61,7 @@ impl<'a> Call<'a> {
             operation,
             method: "POST",
             target: "/".into(),
+            action: None,
             content_type: Some("application/x-www-form-urlencoded; charset=utf-8"),
             body: pairs.join("&"),
             subject,
@@ -95,6 +98,9 @@ impl Client<'_> {
             request.body = call.body.clone().into_bytes();
             if let Some(content_type) = call.content_type {
                 request = request.header("content-type", content_type);
+            }
+            if let Some(action) = call.action {
+                request = request.header("x-amz-target", action);
             }
             let now = self.clock.now();
             let host = url.authority();

@@ -8,6 +8,7 @@
 mod client;
 pub mod credentials;
 mod ec2;
+mod ecr;
 mod eks;
 mod endpoints;
 mod error;

@@ -45,9 +45,18 @@ impl<'a> Aws<'a> {
         self
     }
 
-    /// Asks something.
+    /// Asks something in the cluster's region.
     pub fn ask<T>(
         &self,
+        question: impl FnOnce(&Client<'_>) -> Result<T, AwsError>,
+    ) -> Result<T, AwsError> {
+        self.ask_in(&self.config.spec.cluster.region, question)
+    }
+
+    /// Asks something in a region.
+    pub fn ask_in<T>(
+        &self,
+        region: &str,
         question: impl FnOnce(&Client<'_>) -> Result<T, AwsError>,
     ) -> Result<T, AwsError> {
         let credentials = if let Some(credentials) = self.credentials.get() {
@@ -60,7 +69,7 @@ impl<'a> Aws<'a> {
             network: self.system,
             clock: self.system,
             variables: self.variables,
-            region: &self.config.spec.cluster.region,
+            region,
             credentials,
             budget: BUDGET,
         })

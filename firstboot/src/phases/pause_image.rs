@@ -1,4 +1,7 @@
-//! The image that every pod starts with, out of this machine's own image.
+//! The image that every pod starts with: out of this machine's own image, or, as
+//! nodeadm has it on hybrid nodes, from ECR with a token of the node's own role.
+
+mod pull;
 
 use std::time::Duration;
 
@@ -6,6 +9,7 @@ use super::Error;
 use super::journal::digest;
 use super::steps::Node;
 use super::work::Work;
+use crate::render::{LOCAL_SANDBOX_IMAGE, SOCI_CONFIG, sandbox_image};
 use crate::system::{Ended, System, Task};
 
 /// Archives that an image may bring: ours, and the one of Amazon's EC2 images.
@@ -20,21 +24,42 @@ const PINNED: &str = "io.cri-containerd.pinned=pinned";
 /// Time for one answer of containerd, and for an import.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Digest of what is to be there; empty when the image brings none.
+/// The image, as containerd's configuration names it, and how it is wanted.
+struct Wanted {
+    image: String,
+    /// Whether the SOCI snapshotter has to have its layers.
+    by_soci: bool,
+}
+
+/// What is to be there; none on an EC2 node whose image brings it by itself.
+fn wanted(node: &Node<'_>) -> Option<Wanted> {
+    let is_hybrid = node.config.spec.hybrid.is_some();
+    let by_soci = node.files.iter().any(|file| file.path == SOCI_CONFIG);
+    let image = match &node.facts.sandbox_image {
+        Some(image) => image.clone(),
+        None if is_hybrid => sandbox_image(&node.config.spec.cluster.region, node.facts),
+        None if by_soci => LOCAL_SANDBOX_IMAGE.to_owned(),
+        None => return None,
+    };
+    Some(Wanted { image, by_soci })
+}
+
+/// Digest of what is to be there; empty when nothing is.
 pub(super) fn inputs(node: &Node<'_>) -> String {
-    let image = node.facts.sandbox_image.as_ref();
-    image.map_or_else(String::new, |image| digest([image.as_bytes()]))
+    wanted(node).map_or_else(String::new, |wanted| digest([wanted.image.as_bytes()]))
 }
 
 /// Makes sure that the pause image is in containerd's store. A node without it is
-/// not lost, it may still pull it: so nothing here stops the work.
+/// not lost, containerd may still pull it with the kubelet's credential provider: so
+/// nothing here stops the work. (With nodeadm a pull that fails does.)
 pub(super) fn provide(work: &mut Work<'_>, node: &Node<'_>, _: &str) -> Result<(), Error> {
-    let Some(image) = &node.facts.sandbox_image else {
+    let Some(wanted) = wanted(node) else {
         return Ok(());
     };
-    match import(work, image) {
-        Ok(true) => work.info(&format!("the pause image {image} was imported")),
-        Ok(false) => {}
+    let image = &wanted.image;
+    match supply(work, node, &wanted) {
+        Ok(Some(how)) => work.info(&format!("the pause image {image} was {how}")),
+        Ok(None) => {}
         Err(problem) => work.warn(&format!(
             "{problem}: containerd pulls {image} when the first pod starts, if it can"
         )),
@@ -42,47 +67,91 @@ pub(super) fn provide(work: &mut Work<'_>, node: &Node<'_>, _: &str) -> Result<(
     Ok(())
 }
 
-/// Says whether it had to be imported, or what is wrong.
-fn import(work: &Work<'_>, image: &str) -> Result<bool, String> {
+/// Says how the image was had, if it was not there; or what is wrong.
+fn supply(
+    work: &Work<'_>,
+    node: &Node<'_>,
+    wanted: &Wanted,
+) -> Result<Option<&'static str>, String> {
     let system = work.system;
-    if is_complete(system, image)? {
-        return Ok(false);
+    let image = &wanted.image;
+    let is_own = node.facts.sandbox_image.is_some() || wanted.by_soci;
+    pull::clean(system)?;
+    if is_complete(system, wanted)? {
+        return Ok(None);
     }
     let archive = ARCHIVES
         .into_iter()
-        .find(|path| system.resolve(path).is_some());
-    let Some(archive) = archive else {
+        .find(|path| is_own && system.resolve(path).is_some());
+    let how = if let Some(archive) = archive {
+        import(system, wanted, archive)?;
+        "imported"
+    } else if pull::is_possible(work, node, image) {
+        pull::pull(work, node, image)?;
+        "pulled"
+    } else if is_own {
         return Err(format!(
             "the pause image is neither in containerd's store nor at {}",
             ARCHIVES[0]
         ));
+    } else {
+        return Ok(None);
     };
-    must(ctr(system, &["images", "import", archive])?, "importing it")?;
-    if !is_complete(system, image)? {
-        return Err(format!("{archive} does not hold the image {image}"));
-    }
     must(
         ctr(system, &["images", "label", image, PINNED])?,
         "pinning it",
     )?;
-    Ok(true)
+    Ok(Some(how))
 }
 
-/// Whether all of an image is there.
-fn is_complete(system: &dyn System, image: &str) -> Result<bool, String> {
+fn import(system: &dyn System, wanted: &Wanted, archive: &str) -> Result<(), String> {
+    let mut arguments = vec!["images", "import"];
+    if wanted.by_soci {
+        // As nodeadm does: what overlayfs has unpacked is of no use to this snapshotter,
+        // and containerd would ask the registry for the layers.
+        arguments.extend(["--snapshotter", "soci"]);
+        arguments.extend(["--discard-unpacked-layers=false", "--local"]);
+    }
+    arguments.push(archive);
+    must(ctr(system, &arguments)?, "importing it")?;
+    if is_complete(system, wanted)? {
+        return Ok(());
+    }
+    Err(format!(
+        "{archive} does not hold the image {}",
+        wanted.image
+    ))
+}
+
+/// Whether all of an image is there, and unpacked where the snapshotter needs it.
+fn is_complete(system: &dyn System, wanted: &Wanted) -> Result<bool, String> {
+    let image = wanted.image.as_str();
     let filter = format!("name=={image}");
-    let ended = ctr(system, &["images", "check", &filter])?;
-    let listing = must(ended, "asking for it")?;
-    // A heading, then name, type, digest, status and more.
+    let mut arguments = vec!["images", "check"];
+    if wanted.by_soci {
+        arguments.extend(["--snapshotter", "soci"]);
+    }
+    arguments.push(&filter);
+    let listing = must(ctr(system, &arguments)?, "asking for it")?;
+    // A heading, then name, type, digest, status and more; at last whether it is unpacked.
     Ok(listing.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some(image) && words.nth(2) == Some("complete")
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.first() == Some(&image)
+            && words.get(3) == Some(&"complete")
+            && (!wanted.by_soci || words.last() == Some(&"true"))
     }))
 }
 
 fn ctr(system: &dyn System, arguments: &[&str]) -> Result<Ended, String> {
-    let task = Task::new("ctr", &["--namespace", NAMESPACE], LIMIT).and(arguments);
-    system.run(&task).map_err(|error| error.to_string())
+    run(system, &task(arguments))
+}
+
+fn task(arguments: &[&str]) -> Task {
+    Task::new("ctr", &["--namespace", NAMESPACE], LIMIT).and(arguments)
+}
+
+fn run(system: &dyn System, task: &Task) -> Result<Ended, String> {
+    system.run(task).map_err(|error| error.to_string())
 }
 
 fn must(ended: Ended, doing: &str) -> Result<String, String> {

@@ -15,7 +15,7 @@ use crate::node_config::toml::{self, Item, Table};
 const FIELD: &str = "spec.containerd.config";
 
 /// Pause image of an EC2 node: it lies in the image under this name.
-const LOCAL_SANDBOX_IMAGE: &str = "localhost/kubernetes/pause:latest";
+pub(crate) const LOCAL_SANDBOX_IMAGE: &str = "localhost/kubernetes/pause:latest";
 
 /// Names of the plugins that serve the kubelet.
 const SCHEMA_2: &str = "io.containerd.grpc.v1.cri";
@@ -86,10 +86,11 @@ const FOLDERS: [&str; 2] = ["bin_dir", "bin_dirs"];
 fn give_way(ours: &mut Table, given: &mut Table) {
     fn network(table: &mut Table) -> Option<&mut Table> {
         let way = ["plugins", "io.containerd.cri.v1.runtime", "cni"];
-        way.iter().try_fold(table, |table, name| match table.get_mut(*name) {
-            Some(Item::Table(inner)) => Some(inner),
-            _ => None,
-        })
+        way.iter()
+            .try_fold(table, |table, name| match table.get_mut(*name) {
+                Some(Item::Table(inner)) => Some(inner),
+                _ => None,
+            })
     }
     let names_one = |it: &mut Table| FOLDERS.iter().any(|name| it.contains_key(*name));
     if network(given).is_some_and(names_one)
@@ -200,10 +201,7 @@ fn common(node: &Node<'_>, plugin: &str, folders: &str) -> Vec<Section> {
         (format!("{runtime}.options"), options),
         (
             format!("{plugin}.cni"),
-            vec![
-                folders.into(),
-                "conf_dir = \"/etc/cni/net.d\"".into(),
-            ],
+            vec![folders.into(), "conf_dir = \"/etc/cni/net.d\"".into()],
         ),
     ];
     if soci::is_active(node) {

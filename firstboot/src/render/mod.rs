@@ -35,6 +35,7 @@ mod swap;
 mod sysctl;
 mod warnings;
 
+pub(crate) use containerd::LOCAL_SANDBOX_IMAGE;
 pub use credential_provider::DEFAULT_PROGRAM as CREDENTIAL_PROVIDER;
 pub use expression::{ExpressionError, Variables as ExpressionVariables, evaluate};
 pub use facts::{Facts, Instance, InterfaceLimits, Names, Version};
@@ -44,6 +45,7 @@ pub use modules::MODULES;
 pub use reserved::{kube_reserved_cpu, kube_reserved_memory, kube_reserved_memory_of_pods};
 pub use sandbox_image::{dns_suffix, sandbox_image};
 pub use signing_helper::UNIT as SIGNING_HELPER_UNIT;
+pub(crate) use soci::CONFIG as SOCI_CONFIG;
 pub use swap::{SwapArea, active_swap, fstab_without_swap, unescape_octal};
 pub use warnings::warnings;
 

@@ -7,6 +7,9 @@ use super::{File, Part};
 /// Where it listens; the kubelet asks it for images, containerd for snapshots.
 pub(super) const SOCKET: &str = "/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock";
 
+/// Its configuration, which is written where it is used.
+pub(crate) const CONFIG: &str = "/etc/soci-snapshotter-grpc/config.toml";
+
 /// With less than this, side by side is slower.
 const LEAST_CPUS: u32 = 4;
 const LEAST_MEMORY_KIB: u64 = 7 << 20;
@@ -79,11 +82,7 @@ args = ["-d", "-c"]
 "#;
     let order = "[Unit]\nRequires=soci-snapshotter.service\nAfter=soci-snapshotter.service\n";
     vec![
-        File::public(
-            "/etc/soci-snapshotter-grpc/config.toml",
-            Part::Containerd,
-            config,
-        ),
+        File::public(CONFIG, Part::Containerd, config),
         File::public(
             "/etc/systemd/system/containerd.service.d/10-soci-snapshotter.conf",
             Part::Containerd,

@@ -5,7 +5,7 @@ use crate::system::{self, Ended, Response};
 use crate::validation::{Outcome, Verdict};
 
 const ASKED: &str = "GET https://eks.us-west-2.amazonaws.com/clusters/my-cluster";
-const HELPER: &str = "/usr/local/bin/aws_signing_helper credential-process";
+pub(super) const HELPER: &str = "/usr/local/bin/aws_signing_helper credential-process";
 
 fn ca() -> String {
     sample().spec.cluster.certificate_authority
@@ -44,7 +44,7 @@ fn give_keys(machine: &Pretended, line: &str) -> Option<Result<Ended, system::Er
     Some(Ok(keys()))
 }
 
-fn keys() -> Ended {
+pub(super) fn keys() -> Ended {
     Ended {
         success: true,
         output: r#"{"Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "s3cr3t",
@@ -317,7 +317,9 @@ const DESCRIPTION: &str = "cluster-description-validation";
 
 fn live_machine() -> Pretended {
     let machine = asking_machine();
-    machine.hook.set(Some(|_, line| line.starts_with(HELPER).then(|| Ok(keys()))));
+    machine
+        .hook
+        .set(Some(|_, line| line.starts_with(HELPER).then(|| Ok(keys()))));
     let answer = Response {
         status: 200,
         headers: Vec::new(),
@@ -327,7 +329,10 @@ fn live_machine() -> Pretended {
             .into(),
     };
     let asked = "POST https://sts.us-west-2.amazonaws.com/";
-    machine.answers.borrow_mut().insert(asked.into(), Ok(answer));
+    machine
+        .answers
+        .borrow_mut()
+        .insert(asked.into(), Ok(answer));
     machine
 }
 
@@ -337,14 +342,20 @@ fn who_looks_asks_eks_and_sts_and_changes_nothing() {
     let found = looked_at(&machine, &short_sample());
     for (name, detail) in [
         (DESCRIPTION, "EKS describes cluster my-cluster of 1.34"),
-        ("aws-auth-validation", "the node is arn:aws:sts::1:assumed-role/node/node-1"),
+        (
+            "aws-auth-validation",
+            "the node is arn:aws:sts::1:assumed-role/node/node-1",
+        ),
         ("node-ip-validation", "10.0.1.5 is in 10.0.0.0/16"),
         (
             "api-server-endpoint-resolution-validation",
             "example.gr7.us-west-2.eks.amazonaws.com:443 takes connections",
         ),
     ] {
-        assert_eq!((found[name].verdict, found[name].detail.as_str()), (Verdict::Ok, detail));
+        assert_eq!(
+            (found[name].verdict, found[name].detail.as_str()),
+            (Verdict::Ok, detail)
+        );
     }
     // Where the NodeConfig says all, only whether the credentials are good is asked.
     let found = looked_at(&machine, &sample());
@@ -360,19 +371,42 @@ fn who_looks_is_told_what_eks_refuses() {
     eks_answers(&machine, 403, &refusal);
     let found = looked_at(&machine, &short_sample());
     let described = &found[DESCRIPTION];
-    assert_eq!((described.verdict, described.may_pass), (Verdict::Failed, false));
-    assert!(described.hint.as_ref().unwrap().contains("eks:DescribeCluster"));
-    for name in ["node-ip-validation", "api-server-endpoint-resolution-validation"] {
+    assert_eq!(
+        (described.verdict, described.may_pass),
+        (Verdict::Failed, false)
+    );
+    assert!(
+        described
+            .hint
+            .as_ref()
+            .unwrap()
+            .contains("eks:DescribeCluster")
+    );
+    for name in [
+        "node-ip-validation",
+        "api-server-endpoint-resolution-validation",
+    ] {
         assert_eq!(found[name].verdict, Verdict::Skipped, "{name}");
     }
     machine.answers.borrow_mut().remove(ASKED);
     let found = looked_at(&machine, &short_sample());
-    assert_eq!((found[DESCRIPTION].verdict, found[DESCRIPTION].may_pass), (Verdict::Failed, true));
+    assert_eq!(
+        (found[DESCRIPTION].verdict, found[DESCRIPTION].may_pass),
+        (Verdict::Failed, true)
+    );
     machine.hook.set(Some(refuse_keys));
     let found = looked_at(&machine, &short_sample());
     for name in [DESCRIPTION, "aws-auth-validation"] {
-        assert_eq!((found[name].verdict, found[name].may_pass), (Verdict::Failed, false), "{name}");
-        assert!(found[name].detail.contains("Untrusted certificate"), "{}", found[name].detail);
+        assert_eq!(
+            (found[name].verdict, found[name].may_pass),
+            (Verdict::Failed, false),
+            "{name}"
+        );
+        assert!(
+            found[name].detail.contains("Untrusted certificate"),
+            "{}",
+            found[name].detail
+        );
     }
 }
 
@@ -385,7 +419,11 @@ fn who_looks_at_a_machine_that_is_not_registered_yet_asks_nobody() {
     assert_eq!(found[DESCRIPTION].verdict, Verdict::Skipped);
     assert!(found[DESCRIPTION].detail.contains("no credentials yet"));
     assert_eq!(found["aws-auth-validation"].verdict, Verdict::Skipped);
-    let sent = machine.requests.borrow().iter().any(|it| it.url.contains("amazonaws.com/clusters"));
+    let sent = machine
+        .requests
+        .borrow()
+        .iter()
+        .any(|it| it.url.contains("amazonaws.com/clusters"));
     assert!(!sent);
     machine.put(
         "/root/.aws/credentials",
@@ -393,5 +431,10 @@ fn who_looks_at_a_machine_that_is_not_registered_yet_asks_nobody() {
         0o600,
     );
     let found = looked_at(&machine, &config);
-    assert_eq!(found[DESCRIPTION].verdict, Verdict::Ok, "{:?}", found[DESCRIPTION]);
+    assert_eq!(
+        found[DESCRIPTION].verdict,
+        Verdict::Ok,
+        "{:?}",
+        found[DESCRIPTION]
+    );
 }

@@ -5,7 +5,7 @@ use crate::system::{NetworkError, Response};
 
 const SERVICE: &str = "http://169.254.169.254/latest";
 
-fn instance_machine() -> Pretended {
+pub(super) fn instance_machine() -> Pretended {
     let machine = machine();
     let document = r#"{"instanceId":"i-1234567890abcdef0","instanceType":"m5.large","region":"us-west-2","availabilityZone":"us-west-2f"}"#;
     for (asked, body) in [
@@ -33,7 +33,7 @@ fn answer(machine: &Pretended, asked: &str, body: &str) {
     answers.insert(asked.into(), Ok(response));
 }
 
-fn ec2_sample() -> NodeConfig {
+pub(super) fn ec2_sample() -> NodeConfig {
     let mut config = sample();
     config.spec.hybrid = None;
     config.spec.cluster.region.clear();
@@ -162,12 +162,17 @@ fn api_answers(machine: &Pretended, status: u16, body: &str) {
         headers: Vec::new(),
         body: body.into(),
     };
-    machine.answers.borrow_mut().insert(API.into(), Ok(response));
+    machine
+        .answers
+        .borrow_mut()
+        .insert(API.into(), Ok(response));
 }
 
 fn times_asked(machine: &Pretended) -> usize {
     let requests = machine.requests.borrow();
-    let urls = requests.iter().map(|it| format!("{} {}", it.method, it.url));
+    let urls = requests
+        .iter()
+        .map(|it| format!("{} {}", it.method, it.url));
     urls.filter(|asked| asked == API).count()
 }
 
@@ -213,7 +218,11 @@ fn a_role_that_may_not_ask_for_the_name_is_told_at_once() {
     api_answers(&machine, 403, refusal);
     let error = work_with(&machine, &ec2_sample()).unwrap_err();
     assert_eq!(error.exit_code(), 4);
-    assert!(error.chain().contains("ec2:DescribeInstances was refused"), "{}", error.chain());
+    assert!(
+        error.chain().contains("ec2:DescribeInstances was refused"),
+        "{}",
+        error.chain()
+    );
     let hint = error.hint().unwrap();
     assert!(hint.contains("ec2:DescribeInstances") && hint.contains("InstanceIdNodeName"));
     assert_eq!(times_asked(&machine), 1);
@@ -268,7 +277,10 @@ fn a_type_that_is_newer_than_the_table_is_asked_of_ec2_once() {
     machine.reboot();
     machine.answers.borrow_mut().remove(API);
     work_with(&machine, &ec2_sample()).unwrap();
-    assert_eq!((maximum_pods(&machine), times_asked(&machine)), (58.into(), 1));
+    assert_eq!(
+        (maximum_pods(&machine), times_asked(&machine)),
+        (58.into(), 1)
+    );
     // Where EC2 says nothing, the kubelet's own number holds, and stays.
     let machine = new_machine();
     work_with(&machine, &ec2_sample()).unwrap();
@@ -277,7 +289,10 @@ fn a_type_that_is_newer_than_the_table_is_asked_of_ec2_once() {
     machine.reboot();
     api_answers(&machine, 200, limits);
     work_with(&machine, &ec2_sample()).unwrap();
-    assert_eq!((maximum_pods(&machine), times_asked(&machine)), (110.into(), asked));
+    assert_eq!(
+        (maximum_pods(&machine), times_asked(&machine)),
+        (110.into(), asked)
+    );
     // A type of the table needs no question.
     let machine = instance_machine();
     work_with(&machine, &ec2_sample()).unwrap();

@@ -9,6 +9,9 @@ use crate::credentials::ssm;
 /// What the pretended agent registers a machine as.
 pub const MANAGED_INSTANCE_ID: &str = "mi-0123456789abcdef0";
 
+/// What the registries of ECR take.
+pub const REGISTRY_TOKEN: &str = "QVdTOnMzY3IzdA==";
+
 pub(super) fn ok(output: impl Into<String>) -> Result<Ended, Error> {
     Ok(Ended {
         success: true,
@@ -67,7 +70,7 @@ impl Pretended {
     /// containerd's client: images that are there, or come out of an archive.
     pub(super) fn ctr(&self, arguments: &[&str]) -> Result<Ended, Error> {
         match arguments {
-            [.., "images", "check", filter] => {
+            [_, _, "images", "check", .., filter] => {
                 let name = filter.trim_start_matches("name==");
                 let row = format!("{name} type sha256:1 complete (1/1) 1/1 true\n");
                 let is_there = self.images.borrow().contains_key(name);
@@ -76,7 +79,7 @@ impl Pretended {
                     if is_there { row.as_str() } else { "" }
                 ))
             }
-            [.., "images", "import", archive] => {
+            [_, _, "images", "import", .., archive] => {
                 self.change("importing", archive)?;
                 let name = self.text(archive).unwrap_or_default();
                 self.images.borrow_mut().insert(name, false);
@@ -91,6 +94,24 @@ impl Pretended {
             ] => {
                 self.change("labelling", name)?;
                 self.images.borrow_mut().insert((*name).to_owned(), true);
+                ok("")
+            }
+            // A registry of ECR lets in who has the right token.
+            [_, _, "images", "pull", "--hosts-dir", folder, name] => {
+                let host = name.split('/').next().unwrap_or_default();
+                let path = format!("{folder}/{host}/hosts.toml");
+                let hosts = self.files.borrow().get(&path).cloned();
+                let is_private = hosts.as_ref().is_some_and(|file| file.mode == 0o600);
+                let hosts = String::from_utf8(hosts.map(|it| it.content).unwrap_or_default());
+                let header = format!("authorization = \"Basic {REGISTRY_TOKEN}\"");
+                if !is_private || !hosts.is_ok_and(|hosts| hosts.contains(&header)) {
+                    return Ok(Ended {
+                        errors: "401 Unauthorized\n".into(),
+                        ..Ended::default()
+                    });
+                }
+                self.change("pulling", name)?;
+                self.images.borrow_mut().insert((*name).to_owned(), false);
                 ok("")
             }
             _ => Err(Error::Program {
