@@ -144,9 +144,23 @@ impl Machine {
     /// # Panics
     /// When it cannot be started.
     pub fn boot(&self, variables: &[(&str, &str)]) -> Ran {
-        let output = self.command(variables).output();
+        let output = self.command(&["run"], variables).output();
         let output = output.expect("chroot must be installed");
         (output, self.read("dev/console")).into()
+    }
+
+    /// What `firstboot check --live --json` says: its exit code, and the checks.
+    ///
+    /// # Panics
+    /// When it says no JSON.
+    pub fn look(&self) -> (Option<i32>, Value) {
+        let arguments = ["check", "--live", "--json"];
+        let output = self.command(&arguments, &[]).output();
+        let output = output.expect("chroot must be installed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let report = serde_json::from_slice(&output.stdout);
+        let report = report.unwrap_or_else(|error| unreachable!("{error}: {said}"));
+        (output.status.code(), report)
     }
 
     /// The same, where something happens to the machine or its world as soon as the
@@ -161,7 +175,7 @@ impl Machine {
         then: impl FnOnce(&Self),
     ) -> Ran {
         let mut child = self
-            .command(variables)
+            .command(&["run"], variables)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -188,14 +202,15 @@ impl Machine {
         }
     }
 
-    /// `firstboot run` in the machine.
-    fn command(&self, variables: &[(&str, &str)]) -> Command {
+    /// `firstboot` in the machine.
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let _ = fs::remove_file(self.path("run/calls"));
         self.write("dev/console", "", 0o600);
         let mut command = self.namespace.command(Path::new("chroot"));
         command
             .arg(self.root.folder())
-            .args(["/usr/libexec/nodekiln/firstboot", "run"])
+            .arg("/usr/libexec/nodekiln/firstboot")
+            .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             // As a service it speaks to the console; nobody listens here.
