@@ -5,6 +5,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Whose firstboot the command carries. A quick build names one alone:
+# make build ARCHITECTURES=x86_64
+ARCHITECTURES ?= x86_64 arm64
+
 .PHONY: help tools build components demo test lint unit integration e2e docs docs-check bench fuzz clean
 
 help: ## List the tasks
@@ -13,8 +17,8 @@ help: ## List the tasks
 tools: ## Install what building and testing need (Debian packages, Rust)
 	@scripts/install-tools
 
-build: tools ## Build the command with its first-boot program: target/release/nodekiln
-	@scripts/build
+build: tools ## Build the command with its first-boot programs: target/release/nodekiln
+	@scripts/build $(ARCHITECTURES)
 
 components: tools ## Obtain the node components for the demo and the tests
 	@scripts/components

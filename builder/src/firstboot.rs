@@ -53,20 +53,19 @@ pub fn find(architecture: Architecture, given: Option<&Path>) -> Result<Content>
 }
 
 fn beside(architecture: Architecture) -> Result<std::path::PathBuf> {
-    let name = match architecture {
-        Architecture::X86_64 => "firstboot-x86_64",
-        Architecture::Arm64 => "firstboot-arm64",
-    };
+    let name = format!("firstboot-{}", architecture.name());
     std::env::current_exe()
         .ok()
-        .and_then(|command| Some(command.parent()?.join(name)))
+        .and_then(|command| Some(command.parent()?.join(&name)))
         .filter(|path| path.is_file())
         .ok_or_else(|| {
             Error::environment(format!(
                 "find the first-boot program: this nodekiln came without {name}"
             ))
             .hint(format!(
-                "build it with `make build`, put {name} beside the command, or name it with {}",
+                "make it with `scripts/build-firstboot {}` and name it with {}, or put it beside the \
+                 command as {name}; `make build` makes a command that brings it along",
+                architecture.name(),
                 environment::NODEKILN_FIRSTBOOT
             ))
         })
@@ -101,7 +100,10 @@ fn check(program: &[u8], architecture: Architecture) -> Result<()> {
             "the first-boot program is no ELF program for {}",
             architecture.name()
         ))
-        .hint("name the one that `make build` makes"))
+        .hint(format!(
+            "name the one that `scripts/build-firstboot {}` makes",
+            architecture.name()
+        )))
     }
 }
 
@@ -119,5 +121,14 @@ mod tests {
         assert!(refused.to_string().ends_with("for arm64"), "{refused}");
         assert!(check(b"#!/bin/sh", Architecture::X86_64).is_err());
         assert!(check(b"", Architecture::X86_64).is_err());
+    }
+
+    #[test]
+    fn a_command_without_the_program_says_how_to_make_it() {
+        let error = beside(Architecture::Arm64).expect_err("no test has a program beside it");
+        assert_eq!(error.class(), crate::Class::Environment);
+        let (said, hint) = (error.to_string(), error.hint_text().unwrap_or_default());
+        assert!(said.contains("came without firstboot-arm64"), "{said}");
+        assert!(hint.contains("scripts/build-firstboot arm64"), "{hint}");
     }
 }
