@@ -28,6 +28,34 @@ pub fn program() -> &'static Path {
     })
 }
 
+/// QEMU's emulator of arm64 for single programs.
+pub const ARM64_EMULATOR: &str = "qemu-aarch64-static";
+
+/// The program for arm64 as it lies in images, built if it is not.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn arm64_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let built = Command::new(workspace.join("scripts/build-firstboot"))
+            .arg("arm64")
+            .output()
+            .expect("the script runs");
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "firstboot for arm64: {said}");
+        workspace.join(String::from_utf8_lossy(&built.stdout).trim_end())
+    })
+}
+
+/// The program for arm64, to be started on a processor of another kind.
+pub fn arm64() -> Command {
+    let mut command = Command::new(ARM64_EMULATOR);
+    command.arg(arm64_program());
+    command
+}
+
 /// What a node would have: the rendered files below a folder.
 #[derive(Debug)]
 pub struct Rendered {
@@ -40,12 +68,20 @@ impl Rendered {
     /// # Panics
     /// When it is refused.
     pub fn new(node_config: &str, facts: &Value) -> Self {
+        Self::by(Command::new(program()), node_config, facts)
+    }
+
+    /// As [`Rendered::new`], by the program that `command` starts.
+    ///
+    /// # Panics
+    /// When it cannot be started, or refuses.
+    pub fn by(mut command: Command, node_config: &str, facts: &Value) -> Self {
         let folder = TempDir::with_prefix("nodekiln-rendered-").expect("a folder");
         let path = |name: &str| folder.path().join(name);
         fs::write(path("config.yaml"), node_config).expect("written");
         fs::write(path("facts.json"), facts.to_string()).expect("written");
         fs::create_dir(path("root")).expect("a folder");
-        let output = Command::new(program())
+        let output = command
             .arg("render")
             .arg("--root")
             .arg(path("root"))

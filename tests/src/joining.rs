@@ -13,9 +13,10 @@ use crate::cloud::certificates::Authority;
 use crate::cloud::client::Cloud;
 use crate::cloud::world::TrustAnchor;
 use crate::cloud::{Service, World};
-use crate::first_boot;
-use crate::machine_root::MachineRoot;
+use crate::first_boot::{self, ARM64_EMULATOR};
+use crate::machine_root::{MachineRoot, PROGRAM};
 use crate::namespace::Namespace;
+use crate::program::run;
 
 /// A NodeConfig of a hybrid node: what of the cluster is known, and its credentials,
 /// both as lines of YAML.
@@ -52,6 +53,8 @@ pub const ROLES_ANYWHERE: &str = "    iamRolesAnywhere:\n      nodeName: node-1\
 pub struct Machine {
     root: MachineRoot,
     namespace: Namespace,
+    /// What starts the program, if the processor cannot.
+    emulator: Option<PathBuf>,
     /// The world around it.
     pub cloud: Cloud,
 }
@@ -108,8 +111,21 @@ impl Machine {
         Self {
             root,
             namespace,
+            emulator: None,
             cloud,
         }
+    }
+
+    /// Gives it the program for arm64, emulated; all else stays as it is.
+    ///
+    /// # Panics
+    /// When the program cannot be built, or the emulator is not installed.
+    pub fn emulate_arm64(&mut self) {
+        let found = run("sh", &["-c", &format!("command -v {ARM64_EMULATOR}")]);
+        let emulator = PathBuf::from(found.trim_end());
+        self.install(&emulator, &emulator.display().to_string());
+        self.install(first_boot::arm64_program(), PROGRAM);
+        self.emulator = Some(emulator);
     }
 
     /// A path of the machine.
@@ -209,7 +225,8 @@ impl Machine {
         let mut command = self.namespace.command(Path::new("chroot"));
         command
             .arg(self.root.folder())
-            .arg("/usr/libexec/nodekiln/firstboot")
+            .args(&self.emulator)
+            .arg(format!("/{PROGRAM}"))
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

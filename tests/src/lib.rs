@@ -10,6 +10,7 @@ pub mod joining;
 pub mod judges;
 pub mod machine_root;
 pub mod namespace;
+pub mod node_configs;
 pub mod plain;
 pub mod program;
 pub mod refusal;

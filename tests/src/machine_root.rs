@@ -8,6 +8,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+/// Where the first-boot program lies.
+pub const PROGRAM: &str = "usr/libexec/nodekiln/firstboot";
+
 /// Notes what it is told. Starting the SSM agent's unit runs the agent's stand-in.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >> /run/calls
@@ -56,7 +59,7 @@ impl MachineRoot {
         let root = Self {
             folder: TempDir::with_prefix("nodekiln-machine-").expect("a folder"),
         };
-        root.install(firstboot, "usr/libexec/nodekiln/firstboot");
+        root.install(firstboot, PROGRAM);
         root.install(Path::new("/bin/busybox"), "bin/busybox");
         for tool in ["sh", "cat", "true"] {
             symlink("busybox", root.path(&format!("bin/{tool}"))).expect("linked");
