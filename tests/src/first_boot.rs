@@ -1,5 +1,6 @@
 //! The first-boot program as it is, and what it renders.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
+        let built = builder(env!("CARGO"))
             .args(["build", "--quiet", "--package", "nodekiln-firstboot"])
             .args(["--bin", "firstboot"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -26,6 +27,19 @@ pub fn program() -> &'static Path {
         let folder = test.parent().and_then(Path::parent);
         folder.expect("target/debug/deps/TEST").join("firstboot")
     })
+}
+
+/// A program that calls cargo, without what cargo tells a test about its package: ring
+/// is built again when that changes, and all that is built upon it.
+fn builder(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// QEMU's emulator of arm64 for single programs.
@@ -39,7 +53,7 @@ pub fn arm64_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let built = Command::new(workspace.join("scripts/build-firstboot"))
+        let built = builder(workspace.join("scripts/build-firstboot"))
             .arg("arm64")
             .output()
             .expect("the script runs");

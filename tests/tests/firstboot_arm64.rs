@@ -230,7 +230,7 @@ fn an_image_for_arm64_gets_the_program_for_arm64() {
     let built = workshop.path(built["folder"].as_str().expect("a folder"));
     let (root, dumped) = (workshop.path("root.ext4"), workshop.path("dumped"));
     small_base::cut(&built.join("small.raw"), ROOT_START, 48 * MIB, &root);
-    let request = format!("dump /usr/libexec/nodekiln/firstboot {}", text(&dumped));
+    let request = format!("dump -p /usr/libexec/nodekiln/firstboot {}", text(&dumped));
     run("debugfs", &["-R", &request, text(&root)]);
     let header = run("readelf", &["-hW", text(&dumped)]);
     assert!(header.contains("AArch64"), "{header}");
