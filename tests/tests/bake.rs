@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nodekiln::bake::{self, LocalContents};
+use nodekiln::build::layout;
 use nodekiln::disk::cow::CowDisk;
-use nodekiln::disk::{OpenOptions, Storage, gpt, open_base};
+use nodekiln::disk::{OpenOptions, Storage, open_base};
 use nodekiln::lock::model::LockedProfile;
-use nodekiln::os::partitions::{choose, open, probe};
 use nodekiln::os::{Image, detect};
 use nodekiln::plan::overlay::{Overlay, OverlayEntry, OverlayNode};
 use nodekiln::plan::{Content, Inputs, Partition, Plan, Target, compute};
@@ -270,27 +270,13 @@ fn open_image(
     disk: &Arc<dyn Storage>,
     access: Access,
 ) -> Result<(Image, BTreeMap<Target, Partition>)> {
-    let table = gpt::read(disk.as_ref())?;
-    let found = choose(probe(disk, &table)?)?;
+    let layout = layout::find(disk, &Silent)?;
     let epoch = Timestamp {
         seconds: EPOCH,
         nanoseconds: 0,
     };
-    let image = open(disk, &table, &found, access, epoch)?;
-    let partitions = found
-        .by_target()
-        .map(|(target, number)| {
-            let file_system = image.volumes()[&target].file_system();
-            (
-                target,
-                Partition {
-                    number,
-                    file_system,
-                },
-            )
-        })
-        .collect();
-    Ok((image, partitions))
+    let image = Image::new(layout.open(disk, access, epoch)?)?;
+    Ok((image, layout.partitions()))
 }
 
 /// Bakes `base` into a new file in `folder`, and verifies it.
@@ -337,7 +323,7 @@ fn bake_into(base: &Path, folder: &Path, profile: &Profile) -> Result<(Plan, Pat
         volume.finish()?;
     }
     let (mut image, _) = open_image(&disk, Access::Read)?;
-    bake::verify(&plan, &mut image, &Silent)?;
+    bake::verify(&plan, &mut image, &LocalContents::new(store), &Silent)?;
     cow.materialize(&Silent)?;
     Ok((plan, path))
 }

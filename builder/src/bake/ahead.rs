@@ -1,26 +1,22 @@
-//! Reads and hashes content ahead of what writes it.
+//! Reads content ahead of what writes it.
 //!
-//! Hashing and writing take about the same time. Done in turn, one processor
-//! idles; here the hash of the next piece is computed while the last one is
-//! written. Memory is bounded by the pieces on their way.
+//! Done in turn, one of the two waits for the other; here the next piece is read
+//! while the last one is written. Memory is bounded by the pieces on their way.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::{Checked, PIECE};
+use super::PIECE;
 
-/// Pieces on their way: one is hashed, one waits, one is written.
+/// Pieces on their way: one is read, one waits, one is written.
 const PIECES: usize = 3;
 /// Contents of at least this many bytes are read ahead: below, a thread costs more
 /// than it gains.
 pub(super) const LEAST: u64 = 1 << 20;
 
-/// Calls `write` with a reader of `source`, which another thread reads and hashes;
-/// gives what `write` gave, and the source with all that was read in it.
-pub(super) fn read_ahead<T>(
-    source: Checked<'_>,
-    write: impl FnOnce(&mut dyn Read) -> T,
-) -> (T, Checked<'_>) {
+/// Calls `write` with a reader of `source`, which another thread reads; gives what
+/// `write` gave.
+pub(super) fn read_ahead<T>(source: impl Read + Send, write: impl FnOnce(&mut dyn Read) -> T) -> T {
     let (give_full, take_full) = sync_channel(PIECES);
     let (give_empty, take_empty) = channel();
     for _ in 0..PIECES {
@@ -28,28 +24,23 @@ pub(super) fn read_ahead<T>(
         give_empty.send(Vec::new()).ok();
     }
     std::thread::scope(|scope| {
-        let reading = scope.spawn(move || read_all(source, &take_empty, &give_full));
+        scope.spawn(move || read_all(source, &take_empty, &give_full));
         let mut pieces = Pieces {
             take_full,
             give_empty,
             piece: Vec::new(),
             at: 0,
         };
-        let written = write(&mut pieces);
-        // A writer that failed wants no more: the thread ends by that.
-        drop(pieces);
-        let source = reading
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (written, source)
+        // A writer that failed wants no more: the thread ends when `pieces` goes.
+        write(&mut pieces)
     })
 }
 
-fn read_all<'a>(
-    mut source: Checked<'a>,
+fn read_all(
+    mut source: impl Read,
     take_empty: &Receiver<Vec<u8>>,
     give_full: &SyncSender<io::Result<Vec<u8>>>,
-) -> Checked<'a> {
+) {
     while let Ok(mut piece) = take_empty.recv() {
         piece.resize(PIECE, 0);
         let read = fill(&mut source, &mut piece);
@@ -62,7 +53,6 @@ fn read_all<'a>(
             break;
         }
     }
-    source
 }
 
 /// Reads until `piece` is full or the source ends; gives the count of bytes.
@@ -105,31 +95,19 @@ impl Read for Pieces {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest as _, Sha256};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::progress::Silent;
-
-    fn source(inner: impl Read + Send + 'static) -> Checked<'static> {
-        Checked {
-            inner: Box::new(inner),
-            hash: Sha256::new(),
-            size: 0,
-            progress: &Silent,
-        }
-    }
 
     #[test]
-    fn every_byte_arrives_in_order_and_is_hashed() {
+    fn every_byte_arrives_in_order() {
         for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 7 * PIECE + 3] {
             let bytes: Vec<u8> = (0..size).map(|byte| (byte % 251) as u8).collect();
-            let (read, source) = read_ahead(source(io::Cursor::new(bytes.clone())), |pieces| {
+            let read = read_ahead(bytes.as_slice(), |pieces| {
                 let mut read = Vec::new();
                 pieces.read_to_end(&mut read).map(|_| read)
             });
             assert!(read.expect("reads") == bytes, "{size}");
-            assert_eq!(source.size, size as u64);
-            assert_eq!(source.hash.finalize()[..], Sha256::digest(&bytes)[..]);
         }
     }
 
@@ -142,7 +120,7 @@ mod tests {
             }
         }
         let start = io::Cursor::new(vec![1; 3 * PIECE / 2]);
-        let (read, _) = read_ahead(source(start.chain(Broken)), |pieces| {
+        let read = read_ahead(start.chain(Broken), |pieces| {
             let mut read = Vec::new();
             pieces.read_to_end(&mut read)
         });
@@ -151,11 +129,19 @@ mod tests {
 
     #[test]
     fn a_writer_that_stops_ends_the_thread() {
-        let (count, source) = read_ahead(source(io::repeat(7)), |pieces| {
+        struct Endless<'a>(&'a AtomicUsize);
+        impl Read for Endless<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.fetch_add(buffer.len(), Ordering::Relaxed);
+                Ok(buffer.len())
+            }
+        }
+        let given = AtomicUsize::new(0);
+        let count = read_ahead(Endless(&given), |pieces| {
             let mut piece = [0; 100];
             pieces.read(&mut piece).expect("reads")
         });
         assert_eq!(count, 100);
-        assert!(source.size <= ((PIECES + 1) * PIECE) as u64);
+        assert!(given.load(Ordering::Relaxed) <= (PIECES + 1) * PIECE);
     }
 }

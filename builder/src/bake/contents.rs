@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::plan::{Content, Source};
 use crate::store::Digest;
 
-/// Opens the bytes of a [`Content`]. What it gives need not be trusted: the bake
-/// hashes it while it writes.
+/// Opens the bytes of a [`Content`]. What it gives need not be trusted: what is
+/// baked is hashed when it is read back.
 pub trait Contents {
     /// The bytes, from the first one.
     ///

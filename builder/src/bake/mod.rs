@@ -13,8 +13,6 @@ mod verify;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use sha2::{Digest as _, Sha256};
-
 pub use contents::{Contents, LocalContents};
 pub use verify::verify;
 
@@ -22,7 +20,6 @@ use crate::error::{Class, Error, Result};
 use crate::image_path::ImagePath;
 use crate::plan::{Content, Entry, Node, Plan, Target, VolumePlan};
 use crate::progress::{Progress, Step};
-use crate::store::Digest;
 use crate::volume::{Kind, Volume, remove_tree};
 
 /// Bytes that are copied at once.
@@ -56,13 +53,13 @@ pub fn total_bytes(plan: &Plan) -> u64 {
 }
 
 /// Makes the changes of `plan`: removals first, then entries in the order of
-/// their paths. The volumes are still to be finished by the caller.
+/// their paths. The volumes are still to be finished by the caller, and what was
+/// written is not trusted before [`verify`] has hashed it.
 ///
 /// # Errors
 /// [`Class::Environment`] when there is too little room, found before the first
-/// write; [`Class::Dependency`] when a content is not what the plan pins;
-/// [`Class::Interrupted`] on request; else what the volume gives. The layer is
-/// to be thrown away after any of these.
+/// write; [`Class::Interrupted`] on request; else what contents and volume give.
+/// The layer is to be thrown away after any of these.
 pub fn apply(
     plan: &Plan,
     volumes: &mut BTreeMap<Target, Box<dyn Volume>>,
@@ -171,54 +168,34 @@ fn write_content(
     contents: &dyn Contents,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut checked = Checked {
+    let counted = Counted {
         inner: contents.open(content)?,
-        hash: Sha256::new(),
-        size: 0,
         progress,
     };
     let mut write =
         |source: &mut dyn Read| volume.write_file(path, content.size, source, &entry.attributes);
     let written = if content.size >= ahead::LEAST {
-        let written;
-        (written, checked) = ahead::read_ahead(checked, write);
-        written
+        ahead::read_ahead(counted, write)
     } else {
         // One large buffer between the source and the volume: the volume sees
         // full pieces whatever the source gives.
-        write(&mut io::BufReader::with_capacity(PIECE, &mut checked))
+        write(&mut io::BufReader::with_capacity(PIECE, counted))
     };
     progress.check()?;
-    // A source that ends early or late makes the volume fail first; the digest
-    // says better what is wrong.
-    let found = Digest::from_bytes(checked.hash.finalize().into());
-    if checked.size == content.size && found != content.sha256 {
-        return Err(Error::dependency(format!(
-            "write {path}: its content has sha256 {found}, the plan pins {}",
-            content.sha256
-        ))
-        .hint(
-            "the source changed since it was planned, or the store is damaged; run the build again",
-        ));
-    }
     written
 }
 
-/// Hashes and counts what passes, reports it, and ends when asked to.
-struct Checked<'a> {
+/// Reports what passes, and ends when asked to.
+struct Counted<'a> {
     inner: Box<dyn Read + Send + 'a>,
-    hash: Sha256,
-    size: u64,
     progress: &'a dyn Progress,
 }
 
-impl Read for Checked<'_> {
+impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Carried whole, so that its class reaches the exit code.
         self.progress.check().map_err(io::Error::other)?;
         let count = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..count]);
-        self.size += count as u64;
         self.progress.advance(Step::Bake, count as u64);
         Ok(count)
     }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::os::tree::fixed;
 use crate::os::{Image, Tree};
-use crate::plan::tests::{debian, firstboot_unit, planned, profile};
+use crate::plan::tests::machine::{debian, firstboot_unit, planned, profile};
 use crate::plan::{Source, overlay::OverlayNode};
 use crate::progress::Silent;
+use crate::store::Digest;
 
 /// The store of the tests: it has the one component.
 fn store(digest: &Digest) -> Result<Box<dyn Read + Send>> {
@@ -33,7 +34,7 @@ fn baked() -> (Plan, Image) {
 #[test]
 fn bakes_what_verify_then_finds() {
     let (plan, mut image) = baked();
-    verify(&plan, &mut image, &Silent).expect("is as planned");
+    verify(&plan, &mut image, &LocalContents::new(store), &Silent).expect("is as planned");
     let id = image.read(&fixed("/etc/machine-id")).expect("reads");
     assert_eq!(id, Some(Vec::new()));
     // Baking the same again changes nothing.
@@ -44,7 +45,7 @@ fn bakes_what_verify_then_finds() {
         &Silent,
     )
     .expect("bakes");
-    verify(&plan, &mut image, &Silent).expect("is as planned");
+    verify(&plan, &mut image, &LocalContents::new(store), &Silent).expect("is as planned");
 }
 
 #[test]
@@ -74,7 +75,8 @@ fn verify_lists_every_difference() {
             &attributes,
         )
         .expect("writes");
-    let error = verify(&plan, &mut image, &Silent).expect_err("four differences");
+    let error = verify(&plan, &mut image, &LocalContents::new(store), &Silent)
+        .expect_err("four differences");
     assert_eq!(error.class(), Class::CheckFailed);
     let found: Vec<String> = error.others().iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -89,27 +91,29 @@ fn verify_lists_every_difference() {
 }
 
 #[test]
-fn refuses_content_that_is_not_what_was_pinned() {
+fn content_that_is_not_what_was_pinned_is_refused_as_its_sources_fault() {
     let (plan, mut image) = planned(debian(), &profile(), Vec::new()).expect("plans");
     let wrong = |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; 20])) as Box<dyn Read + Send>);
-    let error = apply(
-        &plan,
-        image.volumes_mut(),
-        &LocalContents::new(wrong),
-        &Silent,
-    )
-    .expect_err("another content");
+    let contents = LocalContents::new(wrong);
+    apply(&plan, image.volumes_mut(), &contents, &Silent).expect("is as long as planned");
+    let error = verify(&plan, &mut image, &contents, &Silent).expect_err("another content");
     assert_eq!(error.class(), Class::Dependency);
-    let short = |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; 3])) as Box<dyn Read + Send>);
-    assert!(
-        apply(
-            &plan,
-            image.volumes_mut(),
-            &LocalContents::new(short),
-            &Silent
-        )
-        .is_err()
-    );
+    assert!(error.to_string().contains("/usr/bin/kubelet"), "{error}");
+    // With a sound source, the image is at fault.
+    let contents = LocalContents::new(store);
+    let error = verify(&plan, &mut image, &contents, &Silent).expect_err("another content");
+    assert_eq!(error.class(), Class::CheckFailed);
+}
+
+#[test]
+fn content_of_another_length_is_refused_at_once() {
+    for length in [3, 21] {
+        let (plan, mut image) = planned(debian(), &profile(), Vec::new()).expect("plans");
+        let wrong =
+            |_: &Digest| Ok(Box::new(io::Cursor::new(vec![7_u8; length])) as Box<dyn Read + Send>);
+        let contents = LocalContents::new(wrong);
+        apply(&plan, image.volumes_mut(), &contents, &Silent).expect_err("another length");
+    }
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! Reads a baked plan back and compares.
+//!
+//! Nothing before this has hashed what was written: a content that differs from
+//! its pin is looked for in its source, which tells a source that changed from a
+//! bake that went wrong.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::kind_name;
-use crate::error::{Error, Result};
+use super::{Contents, PIECE, kind_name};
+use crate::error::{Context as _, Error, Result};
 use crate::image_path::ImagePath;
 use crate::os::Image;
 use crate::plan::hygiene::{self, Outcome};
-use crate::plan::{Entry, Node, Plan, Target};
+use crate::plan::{Content, Entry, Node, Plan, Target};
 use crate::progress::{Progress, Step};
 use crate::store::Digest;
 use crate::volume::{Attributes, FileSystem, Kind, Volume};
@@ -19,12 +23,20 @@ use crate::volume::{Attributes, FileSystem, Kind, Volume};
 /// the hygiene checks on the result.
 ///
 /// # Errors
-/// [`crate::Class::CheckFailed`] with every difference as one of the error's
-/// others; else what the volume gives.
-pub fn verify(plan: &Plan, image: &mut Image, progress: &dyn Progress) -> Result<()> {
+/// [`crate::Class::Dependency`] when a content is not what the plan pins, and
+/// neither is its source; [`crate::Class::CheckFailed`] with every difference as
+/// one of the error's others; else what the volume gives.
+pub fn verify(
+    plan: &Plan,
+    image: &mut Image,
+    contents: &dyn Contents,
+    progress: &dyn Progress,
+) -> Result<()> {
     progress.begin(Step::Verify, &plan.profile, Some(super::total_bytes(plan)));
     let mut differences = Vec::new();
-    let result = read_back(plan, image.volumes_mut(), progress, &mut differences)
+    let reader = Reader { contents, progress };
+    let result = reader
+        .read_back(plan, image.volumes_mut(), &mut differences)
         .and_then(|()| check_hygiene(plan, image, &mut differences));
     progress.end(Step::Verify);
     result?;
@@ -39,89 +51,127 @@ pub fn verify(plan: &Plan, image: &mut Image, progress: &dyn Progress) -> Result
     .and(differences.into_iter().map(Error::check_failed).collect()))
 }
 
-fn read_back(
-    plan: &Plan,
-    volumes: &mut BTreeMap<Target, Box<dyn Volume>>,
-    progress: &dyn Progress,
-    differences: &mut Vec<String>,
-) -> Result<()> {
-    for (target, changes) in &plan.volumes {
-        let volume = super::open(volumes, *target)?;
-        for path in changes.removals.keys() {
-            progress.check()?;
-            if !changes.entries.contains_key(path) && volume.metadata(path)?.is_some() {
-                differences.push(format!("{path} is still there"));
-            }
-        }
-        for (path, entry) in &changes.entries {
-            progress.check()?;
-            if let Some(difference) = compare(path, entry, volume, progress)? {
-                differences.push(format!("{path} {difference}"));
-            }
-        }
-    }
-    Ok(())
+struct Reader<'a> {
+    contents: &'a dyn Contents,
+    progress: &'a dyn Progress,
 }
 
-fn compare(
-    path: &ImagePath,
-    entry: &Entry,
-    volume: &mut dyn Volume,
-    progress: &dyn Progress,
-) -> Result<Option<String>> {
-    let Some(metadata) = volume.metadata(path)? else {
-        return Ok(Some("is not there".to_owned()));
-    };
-    let wanted = match &entry.node {
-        Node::Directory { .. } => Kind::Directory,
-        Node::File { .. } => Kind::File,
-        Node::Symlink { .. } => Kind::Symlink,
-    };
-    if metadata.kind != wanted {
-        return Ok(Some(format!(
-            "is a {}, not a {}",
-            kind_name(metadata.kind),
-            kind_name(wanted)
-        )));
-    }
-    let keeps_its_own = matches!(entry.node, Node::Directory { keep: true });
-    if !keeps_its_own
-        && let Some(difference) = compare_attributes(
-            &entry.attributes,
-            &metadata.attributes,
-            wanted,
-            volume.file_system(),
-        )
-    {
-        return Ok(Some(difference));
-    }
-    match &entry.node {
-        Node::Directory { .. } => Ok(None),
-        Node::Symlink { target } => {
-            let found = volume.read_link(path)?;
-            Ok((found != target.as_bytes()).then(|| {
-                format!(
-                    "leads to '{}', not to '{target}'",
-                    String::from_utf8_lossy(&found)
-                )
-            }))
-        }
-        Node::File { content } => {
-            if metadata.size != content.size {
-                return Ok(Some(format!(
-                    "has {} bytes, not {}",
-                    metadata.size, content.size
-                )));
+impl Reader<'_> {
+    fn read_back(
+        &self,
+        plan: &Plan,
+        volumes: &mut BTreeMap<Target, Box<dyn Volume>>,
+        differences: &mut Vec<String>,
+    ) -> Result<()> {
+        for (target, changes) in &plan.volumes {
+            let volume = super::open(volumes, *target)?;
+            for path in changes.removals.keys() {
+                self.progress.check()?;
+                if !changes.entries.contains_key(path) && volume.metadata(path)?.is_some() {
+                    differences.push(format!("{path} is still there"));
+                }
             }
-            let mut sink = Hashing {
-                hash: Sha256::new(),
-                progress,
-            };
-            volume.read_file(path, &mut sink)?;
-            let found = Digest::from_bytes(sink.hash.finalize().into());
-            Ok((found != content.sha256)
-                .then(|| format!("has sha256 {found}, not {}", content.sha256)))
+            for (path, entry) in &changes.entries {
+                self.progress.check()?;
+                if let Some(difference) = self.compare(path, entry, volume)? {
+                    differences.push(format!("{path} {difference}"));
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn compare(
+        &self,
+        path: &ImagePath,
+        entry: &Entry,
+        volume: &mut dyn Volume,
+    ) -> Result<Option<String>> {
+        let Some(metadata) = volume.metadata(path)? else {
+            return Ok(Some("is not there".to_owned()));
+        };
+        let wanted = match &entry.node {
+            Node::Directory { .. } => Kind::Directory,
+            Node::File { .. } => Kind::File,
+            Node::Symlink { .. } => Kind::Symlink,
+        };
+        if metadata.kind != wanted {
+            return Ok(Some(format!(
+                "is a {}, not a {}",
+                kind_name(metadata.kind),
+                kind_name(wanted)
+            )));
+        }
+        let keeps_its_own = matches!(entry.node, Node::Directory { keep: true });
+        let file_system = volume.file_system();
+        let (planned, found) = (&entry.attributes, &metadata.attributes);
+        if !keeps_its_own
+            && let Some(difference) = compare_attributes(planned, found, wanted, file_system)
+        {
+            return Ok(Some(difference));
+        }
+        match &entry.node {
+            Node::Directory { .. } => Ok(None),
+            Node::Symlink { target } => {
+                let found = volume.read_link(path)?;
+                Ok((found != target.as_bytes()).then(|| {
+                    format!(
+                        "leads to '{}', not to '{target}'",
+                        String::from_utf8_lossy(&found)
+                    )
+                }))
+            }
+            Node::File { content } if metadata.size != content.size => Ok(Some(format!(
+                "has {} bytes, not {}",
+                metadata.size, content.size
+            ))),
+            Node::File { content } => self.compare_content(path, content, volume),
+        }
+    }
+
+    fn compare_content(
+        &self,
+        path: &ImagePath,
+        content: &Content,
+        volume: &mut dyn Volume,
+    ) -> Result<Option<String>> {
+        let mut sink = Hashing {
+            hash: Sha256::new(),
+            progress: self.progress,
+        };
+        volume.read_file(path, &mut sink)?;
+        let found = Digest::from_bytes(sink.hash.finalize().into());
+        if found == content.sha256 {
+            return Ok(None);
+        }
+        self.check_source(path, content)?;
+        Ok(Some(format!("has sha256 {found}, not {}", content.sha256)))
+    }
+
+    /// Whether the source of `content` still is what was pinned.
+    fn check_source(&self, path: &ImagePath, content: &Content) -> Result<()> {
+        let doing = || format!("read the source of {path}");
+        let mut hash = Sha256::new();
+        let mut source = self.contents.open(content)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            self.progress.check()?;
+            match source.read(&mut piece).doing(doing)? {
+                0 => break,
+                count => hash.update(&piece[..count]),
+            }
+        }
+        let found = Digest::from_bytes(hash.finalize().into());
+        if found == content.sha256 {
+            return Ok(());
+        }
+        Err(Error::dependency(format!(
+            "write {path}: its content has sha256 {found}, the plan pins {}",
+            content.sha256
+        ))
+        .hint(
+            "the source changed since it was planned, or the store is damaged; run the build again",
+        ))
     }
 }
 

@@ -131,7 +131,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         layout,
         mut image,
         os,
-    } = match Base::read(profile, verification.path(), progress) {
+    } = match Base::read(verification.path(), progress) {
         Ok(base) => base,
         Err(error) => {
             let error = error.context(format!("use the base {}", base_name(profile)));
@@ -196,11 +196,9 @@ struct Base {
 }
 
 impl Base {
-    fn read(profile: &Profile, path: &Path, progress: &dyn Progress) -> Result<Self> {
-        let options = disk::OpenOptions {
-            allow_backing_file: profile.spec.base.allow_backing_file,
-        };
-        let disk = disk::open_base(path, &options)?;
+    fn read(path: &Path, progress: &dyn Progress) -> Result<Self> {
+        // What lies in the store needs no other file.
+        let disk = disk::open_base(path, &disk::OpenOptions::default())?;
         let layout = layout::find(&disk.storage, progress)?;
         let volumes = layout.open(&disk.storage, Access::Read, Timestamp::default())?;
         let mut image = Image::new(volumes)?;
@@ -324,7 +322,7 @@ fn make(
     manifest.partitions = layout.entries();
     // What is not sound never gets a name: the files are in the hidden folder of
     // the build.
-    let check = || check(&plan, &storage, &layout, progress);
+    let check = || check(request, &plan, &storage, &layout, progress);
     let images = copy_and_bake(request, &plan, &disk, &layout, progress)
         .and_then(|()| write::images(&plan, &disk, raw, work, check, progress));
     // Nothing gets its final name before the base is known to be what was pinned.
@@ -415,13 +413,7 @@ fn bake(
         layout.open(&storage, Access::Write, epoch)
     }
     .doing(|| format!("edit the base {}", base_name(&request.loaded.profile)))?;
-    let store = request.store.clone();
-    let contents = LocalContents::new(move |digest| {
-        store
-            .open_object(digest)
-            .map(|file| Box::new(file) as Box<dyn std::io::Read + Send>)
-    });
-    let applied = bake::apply(plan, &mut volumes, &contents, progress)?;
+    let applied = bake::apply(plan, &mut volumes, &contents(request), progress)?;
     progress.note(&format!(
         "baked {} files with {}",
         applied.files,
@@ -435,15 +427,26 @@ fn bake(
     Ok(())
 }
 
+/// Files of this machine, and what lies in the store.
+fn contents(request: &Request<'_>) -> impl bake::Contents {
+    let store = request.store.clone();
+    LocalContents::new(move |digest| {
+        store
+            .open_object(digest)
+            .map(|file| Box::new(file) as Box<dyn std::io::Read + Send>)
+    })
+}
+
 /// Reads the plan back and checks every file system that was opened for writing.
 fn check(
+    request: &Request<'_>,
     plan: &Plan,
     storage: &Arc<dyn Storage>,
     layout: &Layout,
     progress: &dyn Progress,
 ) -> Result<()> {
     let mut image = Image::new(layout.open(storage, Access::Read, Timestamp::default())?)?;
-    bake::verify(plan, &mut image, progress)?;
+    bake::verify(plan, &mut image, &contents(request), progress)?;
     drop(image);
     for target in layout.partitions().keys() {
         let slice: Slice = layout.slice(storage, *target)?;
