@@ -417,34 +417,19 @@ fn content_of_another_length_leaves_nothing() {
 }
 
 #[test]
-fn links_are_followed_inside_the_image_only() {
+fn a_path_through_a_link_is_refused_by_both_engines() {
     let folder = tempfile::tempdir().expect("folder");
     let image = make_ext4(folder.path(), &[], SIZE);
     let mut volume = in_process(&image).expect("opened");
     volume
-        .create_directory(&at("/usr"), &plain(0o755))
+        .create_symlink(&at("/out"), b"../../../../etc", &plain(0o777))
         .expect("made");
-    for (path, target) in [
-        ("/lib", "usr/lib"),
-        ("/out", "../../../../etc"),
-        ("/usr/up", "/out/./passwd"),
-        ("/loop", "loop"),
-    ] {
-        volume
-            .create_symlink(&at(path), target.as_bytes(), &plain(0o777))
-            .expect("made");
-    }
-    let mut resolved = |path: &str| nodekiln::volume::resolve(volume.as_mut(), &at(path));
-    assert_eq!(resolved("/lib/x").expect("resolved"), at("/usr/lib/x"));
-    assert_eq!(resolved("/usr/up").expect("resolved"), at("/etc/passwd"));
-    resolved("/loop/x").expect_err("a cycle");
     let kind = volume
         .metadata(&at("/out"))
         .expect("looked")
         .map(|found| found.kind);
     assert_eq!(kind, Some(Kind::Symlink));
     volume.finish().expect("finished");
-    // A literal path through a link is refused by both engines, not followed.
     for mut volume in [in_process(&image).expect("opened")]
         .into_iter()
         .chain(std::iter::once_with(|| {

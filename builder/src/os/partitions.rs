@@ -8,7 +8,7 @@ use crate::disk::gpt::{Gpt, Guid};
 use crate::disk::{Slice, Storage};
 use crate::error::{Error, Result};
 use crate::plan::Target;
-use crate::volume::{self, Access, FileSystem, Timestamp, Volume};
+use crate::volume::{self, Access, FileSystem, Timestamp};
 
 /// What is known of one partition after a look into it.
 #[derive(Debug)]
@@ -137,33 +137,6 @@ fn chain(error: &Error) -> String {
         cause = current.source();
     }
     text
-}
-
-/// Opens the partitions that were chosen, for a bake whose time stamps are
-/// `epoch`.
-///
-/// # Errors
-/// What the volumes give.
-pub fn open(
-    disk: &Arc<dyn Storage>,
-    table: &Gpt,
-    found: &Found,
-    access: Access,
-    epoch: Timestamp,
-) -> Result<Image> {
-    let mut volumes: BTreeMap<Target, Box<dyn Volume>> = BTreeMap::new();
-    for (target, number) in found.by_target() {
-        let doing = || format!("open partition {number}, the {} volume", target.name());
-        let partition = table.partition(number).ok_or_else(|| {
-            Error::new(crate::Class::Internal, format!("{}: it is gone", doing()))
-        })?;
-        let slice = Slice::new(Arc::clone(disk), partition.bytes())
-            .map_err(|error| Error::io(doing(), error))?;
-        let volume =
-            volume::open(Arc::new(slice), access, epoch).map_err(|error| error.context(doing()))?;
-        volumes.insert(target, volume);
-    }
-    Image::new(volumes)
 }
 
 /// Says what a top folder is by the names in it.

@@ -268,63 +268,50 @@ fn set_variables(tree: &mut Node, overrides: &Overrides, source: &Source) -> Vec
         _ => None,
     };
     for (name, value) in &overrides.variables {
-        let entry = entries
-            .iter_mut()
-            .flat_map(|entries| entries.iter_mut())
-            .find(|entry| entry.key == *name);
-        if let Some(entry) = entry {
-            entry.value.value = Value::Scalar(Scalar {
-                text: value.clone(),
-                kind: Kind::Text,
-            });
-            continue;
+        let entries = entries
+            .as_mut()
+            .map_or(&mut [][..], |entries| entries.as_mut_slice());
+        match entries.iter_mut().find(|entry| entry.key == *name) {
+            Some(entry) => entry.value.value = text_node(value),
+            None => problems.push(undeclared(name, entries).at(source.place(owner))),
         }
-        let names: Vec<&str> = entries
-            .iter()
-            .flat_map(|entries| entries.iter())
-            .map(|entry| entry.key.as_str())
-            .collect();
-        let hint = match nearest(name, names.iter().copied()) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None if names.is_empty() => "declare it in metadata.variables".to_owned(),
-            None => format!("metadata.variables declares: {}", names.join(", ")),
-        };
-        problems.push(
-            Error::input(format!(
-                "set '{}': the profile declares no such variable",
-                tree::shortened(name)
-            ))
-            .at(source.place(owner))
-            .hint(hint),
-        );
     }
-    // A variable without a value is one that the user must set.
-    for entry in entries.iter().flat_map(|entries| entries.iter()) {
+    // A variable without a value is one that the user must set. The rest of the
+    // profile is read as if it were empty.
+    for entry in entries.into_iter().flatten() {
         if matches!(entry.value.value, Value::Null) {
-            problems.push(
-                Error::input(format!(
-                    "the variable '{}' has no value",
-                    tree::shortened(&entry.key)
-                ))
-                .at(source.place(entry.key_position))
-                .hint(format!(
-                    "give it one here, or with --set {}=VALUE",
-                    tree::shortened(&entry.key)
-                )),
-            );
-        }
-    }
-    if let Some(entries) = &mut entries {
-        for entry in entries.iter_mut() {
-            if matches!(entry.value.value, Value::Null) {
-                entry.value.value = Value::Scalar(Scalar {
-                    text: String::new(),
-                    kind: Kind::Text,
-                });
-            }
+            problems.push(unset(&entry.key).at(source.place(entry.key_position)));
+            entry.value.value = text_node("");
         }
     }
     problems
+}
+
+fn text_node(text: &str) -> Value {
+    Value::Scalar(Scalar {
+        text: text.to_owned(),
+        kind: Kind::Text,
+    })
+}
+
+fn undeclared(name: &str, declared: &[Entry]) -> Error {
+    let names: Vec<&str> = declared.iter().map(|entry| entry.key.as_str()).collect();
+    let hint = match nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None if names.is_empty() => "declare it in metadata.variables".to_owned(),
+        None => format!("metadata.variables declares: {}", names.join(", ")),
+    };
+    Error::input(format!(
+        "set '{}': the profile declares no such variable",
+        tree::shortened(name)
+    ))
+    .hint(hint)
+}
+
+fn unset(name: &str) -> Error {
+    let name = tree::shortened(name);
+    Error::input(format!("the variable '{name}' has no value"))
+        .hint(format!("give it one here, or with --set {name}=VALUE"))
 }
 
 /// The scalars of `metadata.variables`.

@@ -3,7 +3,8 @@
 //! A [`Volume`] takes literal [`ImagePath`]s and never follows a symbolic link,
 //! not even in the middle of a path: a component that is a link is an error of
 //! kind [`Problem::NotADirectory`]. Following links *inside* the image, as
-//! `chroot` would, is [`resolve`]'s work; no path can lead out of the image.
+//! `chroot` would, is the work of [`Tree::resolve`](crate::os::Tree::resolve); no path
+//! can lead out of the image.
 //!
 //! Nothing is inherited or invented: owner, mode, modification time and
 //! extended attributes of what is created come from [`Attributes`]. Modification
@@ -28,7 +29,7 @@ pub use check::check;
 pub use guard::panics_are_errors;
 pub use need::{Need, NeedOf};
 pub use open::{Access, detect, open};
-pub use tree::{create_parents, read_to_vec, remove_tree, resolve};
+pub use tree::{create_parents, read_to_vec, remove_tree};
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

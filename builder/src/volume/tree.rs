@@ -1,6 +1,5 @@
 //! What is done with a volume by more than one call.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use super::refusal::refuse;
@@ -8,9 +7,6 @@ use super::{Attributes, Kind, Problem, Volume, problem};
 use crate::error::Result;
 use crate::image_path::ImagePath;
 
-/// Links followed in one path before it counts as a cycle (`MAXSYMLINKS` of
-/// Linux).
-const LINKS: usize = 40;
 /// Deepest tree that is removed.
 const DEPTH: usize = 512;
 
@@ -39,49 +35,6 @@ pub fn create_parents(
             volume.create_directory(&parent, attributes)
         }
     }
-}
-
-/// The literal path that `path` means once every link in it, its end included,
-/// is followed as `chroot` would: absolute targets start at the root of the
-/// image, `..` stops there. What does not exist is taken as it is written.
-///
-/// # Errors
-/// [`Problem::NotSupported`] after 40 links.
-pub fn resolve(volume: &mut dyn Volume, path: &ImagePath) -> Result<ImagePath> {
-    let mut left: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
-    let mut done = ImagePath::root();
-    let mut links = 0;
-    while let Some(component) = left.pop_front() {
-        match component.as_slice() {
-            b"" | b"." => continue,
-            b".." => {
-                done = done.parent().unwrap_or_else(ImagePath::root);
-                continue;
-            }
-            _ => {}
-        }
-        let next = done.join(&component)?;
-        if volume.metadata(&next)?.map(|found| found.kind) != Some(Kind::Symlink) {
-            done = next;
-            continue;
-        }
-        links += 1;
-        if links > LINKS {
-            return Err(refuse(
-                Problem::NotSupported,
-                format!("follow the links of {path}"),
-                format!("there are more than {LINKS}, the last at {next}"),
-            ));
-        }
-        let target = volume.read_link(&next)?;
-        if target.first() == Some(&b'/') {
-            done = ImagePath::root();
-        }
-        for part in target.rsplit(|byte| *byte == b'/') {
-            left.push_front(part.to_vec());
-        }
-    }
-    Ok(done)
 }
 
 /// Removes `path` with everything below it, following no link. What is not

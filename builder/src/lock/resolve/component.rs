@@ -13,7 +13,7 @@ use crate::lock::model::{LockedComponent, LockedFile, LockedMember, Origin};
 use crate::lock::sources::{MemberSelection, Stored};
 use crate::lock::upgrade::Input;
 use crate::profile::model::ComponentSource;
-use crate::store::Digest;
+use crate::store::{Digest, shown};
 
 /// Names that an error lists when a member is not in an archive.
 const NAMES_SHOWN: usize = 5;
@@ -102,16 +102,15 @@ impl Resolver<'_> {
             )),
             None => {}
         }
-        let name = match &wanted {
-            Wanted::Local { path, .. } => path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            Wanted::Remote { url, .. } => file_name_of_url(url).to_owned(),
+        let (name, whole) = match &wanted {
+            Wanted::Local { path, .. } => (
+                path.file_name().unwrap_or_default().to_string_lossy(),
+                path.display().to_string(),
+            ),
+            Wanted::Remote { url, .. } => (file_name_of_url(url).into(), shown(url)),
         };
         let members = if catalog::is_archive(&name) {
-            self.unpacked(part, &file, &name, &selection(part, member)?)?
+            self.unpacked(part, &file, &whole, &selection(part, member)?)?
         } else {
             plain(part, &file)?
         };

@@ -411,6 +411,7 @@ fn takes_members() {
     let wrong = profile(BASE, &[("kubelet", &wrong)]);
     let error = run(&wrong, Some(&locked), &fake).expect_err("no such member");
     assert_eq!(error.class(), Class::Dependency);
+    assert!(error.to_string().contains("from node.tar.gz"), "{error}");
     let hint = error.hint_text().expect("hint");
     assert!(hint.contains("kubernetes/node/bin/kubelet"), "{hint}");
 }

@@ -4,7 +4,7 @@ mod components;
 pub(crate) mod names;
 mod system;
 
-use super::model::{Base, Profile};
+use super::model::{Base, Bootstrap, Profile, SignedChecksums};
 use super::size;
 use crate::base::bootstrap;
 
@@ -145,28 +145,7 @@ fn base(base: &Base, problems: &mut Problems) {
                 "remove `checksums`, or the `sha256` beside it",
             );
         }
-        let at = |key: &'static str| ["spec", "base", "checksums", key];
-        problems.https(&at("url"), &checksums.url);
-        if let Some(signature) = &checksums.signature {
-            problems.https(&at("signature"), signature);
-        }
-        problems.not_empty(&at("keyring"), &checksums.keyring.to_string_lossy());
-        for (index, text) in checksums.fingerprints.iter().enumerate() {
-            if !names::is_fingerprint(text) {
-                problems.add(
-                    &[
-                        "spec",
-                        "base",
-                        "checksums",
-                        "fingerprints",
-                        &index.to_string(),
-                    ],
-                    format!("'{}' is no fingerprint", super::tree::shortened(text)),
-                    "a fingerprint has 40 (or 64) hexadecimal digits: `gpg --show-keys FILE` \
-                     prints it; a short key id is not enough",
-                );
-            }
-        }
+        base_checksums(checksums, problems);
     }
     if base.allow_backing_file && base.path.is_none() {
         problems.add(
@@ -176,28 +155,52 @@ fn base(base: &Base, problems: &mut Problems) {
         );
     }
     if let Some(bootstrap) = &base.bootstrap {
-        let at = |key: &'static str| ["spec", "base", "bootstrap", key];
-        if !names::is_suite(&bootstrap.suite) {
+        base_bootstrap(bootstrap, problems);
+    }
+}
+
+fn base_checksums(checksums: &SignedChecksums, problems: &mut Problems) {
+    let at = |key: &'static str| ["spec", "base", "checksums", key];
+    problems.https(&at("url"), &checksums.url);
+    if let Some(signature) = &checksums.signature {
+        problems.https(&at("signature"), signature);
+    }
+    problems.not_empty(&at("keyring"), &checksums.keyring.to_string_lossy());
+    for (index, text) in checksums.fingerprints.iter().enumerate() {
+        if !names::is_fingerprint(text) {
+            let index = index.to_string();
             problems.add(
-                &at("suite"),
-                format!(
-                    "'{}' is no name of a Debian release",
-                    super::tree::shortened(&bootstrap.suite)
-                ),
-                "use a release's name in lower case, such as bookworm",
+                &["spec", "base", "checksums", "fingerprints", &index],
+                format!("'{}' is no fingerprint", super::tree::shortened(text)),
+                "a fingerprint has 40 (or 64) hexadecimal digits: `gpg --show-keys FILE` \
+                 prints it; a short key id is not enough",
             );
         }
-        for (index, package) in bootstrap.packages.iter().enumerate() {
-            if !names::is_package(package) {
-                problems.add(
-                    &["spec", "base", "bootstrap", "packages", &index.to_string()],
-                    format!("'{}' is no package", super::tree::shortened(package)),
-                    "name a Debian package, such as containerd or containerd=1.6.20~ds1-1+b1",
-                );
-            }
-        }
-        bootstrap_size(&at("size"), &bootstrap.size, problems);
     }
+}
+
+fn base_bootstrap(bootstrap: &Bootstrap, problems: &mut Problems) {
+    let at = |key: &'static str| ["spec", "base", "bootstrap", key];
+    if !names::is_suite(&bootstrap.suite) {
+        problems.add(
+            &at("suite"),
+            format!(
+                "'{}' is no name of a Debian release",
+                super::tree::shortened(&bootstrap.suite)
+            ),
+            "use a release's name in lower case, such as bookworm",
+        );
+    }
+    for (index, package) in bootstrap.packages.iter().enumerate() {
+        if !names::is_package(package) {
+            problems.add(
+                &["spec", "base", "bootstrap", "packages", &index.to_string()],
+                format!("'{}' is no package", super::tree::shortened(package)),
+                "name a Debian package, such as containerd or containerd=1.6.20~ds1-1+b1",
+            );
+        }
+    }
+    bootstrap_size(&at("size"), &bootstrap.size, problems);
 }
 
 /// Bytes of the smallest disk that any partition layout fits.

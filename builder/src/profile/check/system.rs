@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::model::Profile;
+use super::super::model::{Profile, User};
 use super::super::tree::shortened;
 use super::{Problems, names};
 
@@ -42,84 +42,102 @@ const RESERVED_UIDS: [u32; 2] = [65_534, 65_535];
 fn users(profile: &Profile, problems: &mut Problems) {
     let users = &profile.spec.users;
     for (index, user) in users.iter().enumerate() {
-        let position = index.to_string();
-        let at = |key: &'static str| ["spec", "users", position.as_str(), key].map(str::to_owned);
-        let mut add = |path: &[String], message: String, hint: &str| {
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            problems.add(&path, message, hint);
+        let mut complaints = Complaints {
+            problems: &mut *problems,
+            position: index.to_string(),
         };
-        if !names::is_login_name(&user.name) {
-            add(
-                &at("name"),
-                format!("'{}' is no login name", shortened(&user.name)),
-                "use lower-case letters, digits, '_' and '-', at most 32, beginning with a letter",
-            );
-        } else if user.name == "root" {
-            add(
-                &at("name"),
-                "the user root exists in every image".to_owned(),
-                "create a user with `sudo: true` instead",
-            );
-        }
-        let earlier = &users[..index];
-        if earlier.iter().any(|other| other.name == user.name) {
-            add(
-                &at("name"),
-                format!("the user '{}' stands here twice", shortened(&user.name)),
-                "keep one of the two",
-            );
-        }
-        if let Some(uid) = user.uid {
-            if !UIDS.contains(&uid) || RESERVED_UIDS.contains(&uid) {
-                add(
-                    &at("uid"),
-                    format!("{uid} is not for users"),
-                    "choose a number from 1000 on",
-                );
-            }
-            if earlier.iter().any(|other| other.uid == Some(uid)) {
-                add(
-                    &at("uid"),
-                    format!("two users have the number {uid}"),
-                    "give each its own",
-                );
-            }
-        }
-        for (group, name) in user.groups.iter().enumerate() {
-            if !names::is_login_name(name) {
-                let path =
-                    ["spec", "users", &position, "groups", &group.to_string()].map(str::to_owned);
-                add(
-                    &path,
-                    format!("'{}' is no name of a group", shortened(name)),
-                    "name a group that the base image has, such as adm",
-                );
-            }
-        }
+        user_name(user, &users[..index], &mut complaints);
+        user_number(user, &users[..index], &mut complaints);
+        user_lists(user, &mut complaints);
         let shell = &user.shell;
         let plain = shell.starts_with('/')
             && shell
                 .chars()
                 .all(|letter| letter.is_ascii_graphic() && letter != ':');
         if !plain {
-            add(
-                &at("shell"),
+            complaints.add(
+                &["shell"],
                 format!("'{}' is no path of a shell", shortened(shell)),
                 "give an absolute path, such as /bin/bash",
             );
         }
-        for (number, key) in user.ssh_authorized_keys.iter().enumerate() {
-            if let Err(hint) = names::ssh_key(key) {
-                let path = [
-                    "spec",
-                    "users",
-                    &position,
-                    "sshAuthorizedKeys",
-                    &number.to_string(),
-                ]
-                .map(str::to_owned);
-                add(&path, "this is no SSH public key".to_owned(), hint);
-            }
+    }
+}
+
+/// Problems of one user.
+struct Complaints<'a> {
+    problems: &'a mut Problems,
+    /// The user's place in the list.
+    position: String,
+}
+
+impl Complaints<'_> {
+    fn add(&mut self, below: &[&str], message: String, hint: &str) {
+        let path = [&["spec", "users", self.position.as_str()], below].concat();
+        self.problems.add(&path, message, hint);
+    }
+}
+
+fn user_name(user: &User, earlier: &[User], complaints: &mut Complaints<'_>) {
+    if !names::is_login_name(&user.name) {
+        complaints.add(
+            &["name"],
+            format!("'{}' is no login name", shortened(&user.name)),
+            "use lower-case letters, digits, '_' and '-', at most 32, beginning with a letter",
+        );
+    } else if user.name == "root" {
+        complaints.add(
+            &["name"],
+            "the user root exists in every image".to_owned(),
+            "create a user with `sudo: true` instead",
+        );
+    }
+    if earlier.iter().any(|other| other.name == user.name) {
+        complaints.add(
+            &["name"],
+            format!("the user '{}' stands here twice", shortened(&user.name)),
+            "keep one of the two",
+        );
+    }
+}
+
+fn user_number(user: &User, earlier: &[User], complaints: &mut Complaints<'_>) {
+    let Some(uid) = user.uid else {
+        return;
+    };
+    if !UIDS.contains(&uid) || RESERVED_UIDS.contains(&uid) {
+        complaints.add(
+            &["uid"],
+            format!("{uid} is not for users"),
+            "choose a number from 1000 on",
+        );
+    }
+    if earlier.iter().any(|other| other.uid == Some(uid)) {
+        complaints.add(
+            &["uid"],
+            format!("two users have the number {uid}"),
+            "give each its own",
+        );
+    }
+}
+
+fn user_lists(user: &User, complaints: &mut Complaints<'_>) {
+    for (number, name) in user.groups.iter().enumerate() {
+        if !names::is_login_name(name) {
+            complaints.add(
+                &["groups", &number.to_string()],
+                format!("'{}' is no name of a group", shortened(name)),
+                "name a group that the base image has, such as adm",
+            );
+        }
+    }
+    for (number, key) in user.ssh_authorized_keys.iter().enumerate() {
+        if let Err(hint) = names::ssh_key(key) {
+            complaints.add(
+                &["sshAuthorizedKeys", &number.to_string()],
+                "this is no SSH public key".to_owned(),
+                hint,
+            );
         }
     }
 }

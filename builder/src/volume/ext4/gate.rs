@@ -182,67 +182,89 @@ fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
     }
     // First: an unknown feature may give every other number another meaning.
     judge_features(u32_at(raw, 0x5C), incompat, ro_compat, access)?;
-    let log_block_size = u32_at(raw, 0x18);
-    if log_block_size > 6 {
-        return Err(damaged(format!(
-            "the superblock names a block size of 2^{} bytes",
-            u64::from(log_block_size) + 10
-        )));
-    }
-    let block_size = 1024u32 << log_block_size;
-    let wide = incompat & INCOMPAT_64BIT != 0;
+    let block_size = block_size(raw)?;
     let join = |low: usize, high: usize| {
-        u64::from(u32_at(raw, low))
-            | if wide {
-                u64::from(u32_at(raw, high)) << 32
-            } else {
-                0
-            }
+        let high = match incompat & INCOMPAT_64BIT {
+            0 => 0,
+            _ => u64::from(u32_at(raw, high)) << 32,
+        };
+        u64::from(u32_at(raw, low)) | high
     };
-    let blocks = join(0x4, 0x150);
-    let free_blocks = join(0xC, 0x158);
-    let inodes = u32_at(raw, 0x0);
-    let free_inodes = u32_at(raw, 0x10);
-    let revision = u32_at(raw, 0x4C);
-    let inode_size = if revision == 0 {
-        128
-    } else {
-        u16_at(raw, 0x58)
+    let (label, uuid, last_written) = identity(raw);
+    let found = Superblock {
+        block_size,
+        blocks: join(0x4, 0x150),
+        free_blocks: join(0xC, 0x158),
+        inodes: u32_at(raw, 0x0),
+        free_inodes: u32_at(raw, 0x10),
+        inode_size: match u32_at(raw, 0x4C) {
+            0 => 128,
+            _ => u16_at(raw, 0x58),
+        },
+        blocks_per_group: u32_at(raw, 0x20),
+        uuid,
+        label,
+        last_written,
+        state: u16_at(raw, 0x3A),
+        compat: u32_at(raw, 0x5C),
+        incompat,
+        ro_compat,
+        error_count: u32_at(raw, 0x194),
     };
-    let size = blocks.checked_mul(u64::from(block_size));
-    match size {
-        Some(0) | None => return Err(damaged("the superblock gives no usable size")),
-        Some(size) if size > partition => {
-            return Err(damaged(format!(
-                "the file system has {size} bytes, its partition only {partition}"
-            ))
-            .hint("the image is truncated; get it again"));
-        }
-        Some(_) => {}
+    judge_size(&found, partition)?;
+    judge_numbers(&found, raw)?;
+    Ok(found)
+}
+
+/// Size of a block in bytes.
+fn block_size(raw: &[u8]) -> Result<u32> {
+    match u32_at(raw, 0x18) {
+        log @ 0..=6 => Ok(1024 << log),
+        log => Err(damaged(format!(
+            "the superblock names a block size of 2^{} bytes",
+            u64::from(log) + 10
+        ))),
     }
-    let blocks_per_group = u32_at(raw, 0x20);
+}
+
+fn judge_size(found: &Superblock, partition: u64) -> Result<()> {
+    match found.blocks.checked_mul(u64::from(found.block_size)) {
+        Some(0) | None => Err(damaged("the superblock gives no usable size")),
+        Some(size) if size > partition => Err(damaged(format!(
+            "the file system has {size} bytes, its partition only {partition}"
+        ))
+        .hint("the image is truncated; get it again")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Refuses numbers that contradict each other, and more groups than are read.
+fn judge_numbers(found: &Superblock, raw: &[u8]) -> Result<()> {
+    let block_size = found.block_size;
     let inodes_per_group = u32_at(raw, 0x28);
     let first_data_block = u32_at(raw, 0x14);
     let descriptor_size = u16_at(raw, 0xFE);
-    let groups = blocks
+    let wide = found.incompat & INCOMPAT_64BIT != 0;
+    let groups = found
+        .blocks
         .saturating_sub(u64::from(first_data_block))
-        .div_ceil(u64::from(blocks_per_group.max(1)));
+        .div_ceil(u64::from(found.blocks_per_group.max(1)));
     // One bitmap block a group: a bit is a block or, with bigalloc, a cluster.
-    let clusters = u32_at(raw, 0x1C).saturating_sub(log_block_size).min(12);
-    let most_blocks = match ro_compat & RO_COMPAT_BIGALLOC {
+    let clusters = u32_at(raw, 0x1C).saturating_sub(u32_at(raw, 0x18)).min(12);
+    let most_blocks = match found.ro_compat & RO_COMPAT_BIGALLOC {
         0 => block_size * 8,
         _ => (block_size * 8).saturating_mul(1 << clusters),
     };
-    let sound = revision <= 1
-        && (MIN_BLOCKS_PER_GROUP..=most_blocks).contains(&blocks_per_group)
+    let sound = u32_at(raw, 0x4C) <= 1
+        && (MIN_BLOCKS_PER_GROUP..=most_blocks).contains(&found.blocks_per_group)
         && (1..=block_size * 8).contains(&inodes_per_group)
-        && inode_size.is_power_of_two()
-        && (128..=block_size).contains(&u32::from(inode_size))
+        && found.inode_size.is_power_of_two()
+        && (128..=block_size).contains(&u32::from(found.inode_size))
         && first_data_block == u32::from(block_size == 1024)
-        && groups.checked_mul(u64::from(inodes_per_group)) == Some(u64::from(inodes))
+        && groups.checked_mul(u64::from(inodes_per_group)) == Some(u64::from(found.inodes))
         && (!wide || (64..=1024).contains(&descriptor_size) && descriptor_size.is_power_of_two())
-        && free_blocks <= blocks
-        && free_inodes <= inodes;
+        && found.free_blocks <= found.blocks
+        && found.free_inodes <= found.inodes;
     if !sound {
         return Err(damaged(
             "the numbers in the superblock contradict each other",
@@ -255,24 +277,7 @@ fn parse(raw: &[u8], partition: u64, access: Access) -> Result<Superblock> {
             format!("it has {groups} block groups; at most {MOST_GROUPS} are read"),
         ));
     }
-    let (label, uuid, last_written) = identity(raw);
-    Ok(Superblock {
-        block_size,
-        blocks,
-        free_blocks,
-        inodes,
-        free_inodes,
-        inode_size,
-        blocks_per_group,
-        uuid,
-        label,
-        last_written,
-        state: u16_at(raw, 0x3A),
-        compat: u32_at(raw, 0x5C),
-        incompat,
-        ro_compat,
-        error_count: u32_at(raw, 0x194),
-    })
+    Ok(())
 }
 
 fn judge_features(compat: u32, incompat: u32, ro_compat: u32, access: Access) -> Result<()> {

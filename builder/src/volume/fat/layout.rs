@@ -72,55 +72,20 @@ pub fn judge(sector: &[u8], partition: u64) -> Result<Layout> {
     if !super::recognise(sector) {
         return Err(damaged("there is no FAT boot sector"));
     }
-    let bytes = u16_at(sector, 11);
-    let cluster = bytes * u32::from(sector[13]);
-    let reserved = u16_at(sector, 14);
-    let copies = sector[16];
-    let root_entries = u16_at(sector, 17);
-    let narrow_total = u16_at(sector, 19);
-    let total = if narrow_total == 0 {
-        u32_at(sector, 32)
-    } else {
-        narrow_total
-    };
-    let narrow_table = u16_at(sector, 22);
-    let wide = narrow_table == 0;
-    let table_sectors = if wide {
-        u32_at(sector, 36)
-    } else {
-        narrow_table
-    };
-    if u64::from(total) * u64::from(bytes) > partition {
+    let fields = Fields::read(sector);
+    if u64::from(fields.total) * u64::from(fields.bytes) > partition {
         return Err(damaged("the file system is larger than its partition")
             .hint("the image is truncated; get it again"));
     }
-    let root_bytes = root_entries * 32;
-    let sectors_before = u64::from(reserved)
-        + u64::from(copies) * u64::from(table_sectors)
-        + u64::from(root_bytes.div_ceil(bytes));
-    let clusters = u64::from(total).saturating_sub(sectors_before) / u64::from(sector[13]);
+    let sectors_before = fields.sectors_before_data();
+    let clusters = u64::from(fields.total).saturating_sub(sectors_before) / fields.per_cluster;
     let clusters = u32::try_from(clusters).unwrap_or(u32::MAX);
-    let width = match (wide, clusters) {
+    let width = match (fields.wide, clusters) {
         (true, _) => Width::Fat32,
         (false, 0..=4084) => Width::Fat12,
         (false, _) => Width::Fat16,
     };
-    let table = u64::from(table_sectors) * u64::from(bytes);
-    let entries = u64::from(clusters) + 2;
-    let needed = match width {
-        Width::Fat12 => (entries * 3).div_ceil(2),
-        Width::Fat16 => entries * 2,
-        Width::Fat32 => entries * 4,
-    };
-    let root = u32_at(sector, 44);
-    let sound = reserved > 0
-        && clusters > 0
-        && cluster <= 256 << 10
-        && needed <= table
-        && (width != Width::Fat16 || clusters < 65_525)
-        && (wide == (root_entries == 0))
-        && (!wide || (2..clusters.saturating_add(2)).contains(&root));
-    if !sound {
+    if !fields.are_sound(width, clusters) {
         return Err(damaged(
             "the numbers in its boot sector contradict each other",
         ));
@@ -132,31 +97,121 @@ pub fn judge(sector: &[u8], partition: u64) -> Result<Layout> {
             format!("it has {clusters} clusters, more than {MOST_CLUSTERS}"),
         ));
     }
-    if wide && (u16_at(sector, 40) & 0x80 != 0 || u16_at(sector, 42) != 0) {
+    if fields.wide && (u16_at(sector, 40) & 0x80 != 0 || u16_at(sector, 42) != 0) {
         return Err(refuse(
             Problem::NotSupported,
             DOING,
             "its tables are not mirrored, or its version is unknown",
         ));
     }
-    let tables = u64::from(reserved) * u64::from(bytes);
-    let root_at = tables + u64::from(copies) * table;
-    let information = u16_at(sector, 48);
-    Ok(Layout {
-        width,
-        cluster,
-        clusters,
-        tables,
-        table,
-        copies,
-        fixed_root: (!wide).then_some((root_at, root_bytes)),
-        root: if wide { root } else { 0 },
-        data: sectors_before * u64::from(bytes),
-        information: (wide && (1..reserved).contains(&information))
-            .then(|| u64::from(information) * u64::from(bytes)),
-        state_at: if wide { 65 } else { 37 },
-        state: sector[if wide { 65 } else { 37 }],
-    })
+    Ok(fields.layout(sector, width, clusters, sectors_before))
+}
+
+/// What the boot sector says, before any of it is believed ("FAT: General
+/// Overview of On-Disk Format", BPB).
+struct Fields {
+    /// Bytes in a sector.
+    bytes: u32,
+    /// Sectors in a cluster.
+    per_cluster: u64,
+    /// Sectors before the first table.
+    reserved: u32,
+    /// Tables.
+    copies: u8,
+    /// Entries of a root folder of fixed size.
+    root_entries: u32,
+    /// Sectors of the whole file system.
+    total: u32,
+    /// Sectors of one table.
+    table_sectors: u32,
+    /// Whether it is written as FAT32 is.
+    wide: bool,
+    /// First cluster of the root folder of FAT32.
+    root: u32,
+    /// Sector of FAT32's count of free clusters.
+    information: u32,
+}
+
+impl Fields {
+    fn read(sector: &[u8]) -> Self {
+        let narrow_or_wide = |narrow: usize, wide: usize| match u16_at(sector, narrow) {
+            0 => u32_at(sector, wide),
+            narrow => narrow,
+        };
+        Self {
+            bytes: u16_at(sector, 11),
+            per_cluster: u64::from(sector[13]),
+            reserved: u16_at(sector, 14),
+            copies: sector[16],
+            root_entries: u16_at(sector, 17),
+            total: narrow_or_wide(19, 32),
+            table_sectors: narrow_or_wide(22, 36),
+            wide: u16_at(sector, 22) == 0,
+            root: u32_at(sector, 44),
+            information: u16_at(sector, 48),
+        }
+    }
+
+    fn cluster(&self) -> u64 {
+        u64::from(self.bytes) * self.per_cluster
+    }
+
+    /// Bytes of one table.
+    fn table(&self) -> u64 {
+        u64::from(self.table_sectors) * u64::from(self.bytes)
+    }
+
+    fn root_bytes(&self) -> u32 {
+        self.root_entries * 32
+    }
+
+    fn sectors_before_data(&self) -> u64 {
+        u64::from(self.reserved)
+            + u64::from(self.copies) * u64::from(self.table_sectors)
+            + u64::from(self.root_bytes().div_ceil(self.bytes))
+    }
+
+    fn are_sound(&self, width: Width, clusters: u32) -> bool {
+        let entries = u64::from(clusters) + 2;
+        let needed = match width {
+            Width::Fat12 => (entries * 3).div_ceil(2),
+            Width::Fat16 => entries * 2,
+            Width::Fat32 => entries * 4,
+        };
+        self.reserved > 0
+            && clusters > 0
+            && self.cluster() <= 256 << 10
+            && needed <= self.table()
+            && (width != Width::Fat16 || clusters < 65_525)
+            && (self.wide == (self.root_entries == 0))
+            && (!self.wide || (2..clusters.saturating_add(2)).contains(&self.root))
+    }
+
+    fn layout(&self, sector: &[u8], width: Width, clusters: u32, sectors_before: u64) -> Layout {
+        let bytes = u64::from(self.bytes);
+        let tables = u64::from(self.reserved) * bytes;
+        let root_at = tables + u64::from(self.copies) * self.table();
+        let (state_at, state) = if self.wide {
+            (65, sector[65])
+        } else {
+            (37, sector[37])
+        };
+        Layout {
+            width,
+            cluster: self.bytes * u32::from(sector[13]),
+            clusters,
+            tables,
+            table: self.table(),
+            copies: self.copies,
+            fixed_root: (!self.wide).then_some((root_at, self.root_bytes())),
+            root: if self.wide { self.root } else { 0 },
+            data: sectors_before * bytes,
+            information: (self.wide && (1..self.reserved).contains(&self.information))
+                .then(|| u64::from(self.information) * bytes),
+            state_at,
+            state,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -299,16 +299,7 @@ impl Fat {
         to: &ImagePath,
         doing: &str,
     ) -> Result<()> {
-        if from.is_root() || to.is_root() {
-            return Err(refuse(Problem::NotSupported, doing, "the root cannot move"));
-        }
-        if to.starts_with(from) && to != from {
-            return Err(refuse(
-                Problem::NotSupported,
-                doing,
-                "a folder cannot move into itself",
-            ));
-        }
+        refuse_move(from, to, doing)?;
         let mut source = self.find(from, doing)?;
         let mut target = self.find(to, doing)?;
         let entry = source.take_entry(doing)?;
@@ -329,24 +320,7 @@ impl Fat {
             // Only the spelling changes.
             Some(other) if same(&other) => {}
             Some(other) => {
-                let chain = match (entry.folder, other.folder) {
-                    (true, true) => self.empty_folder(&other, doing)?,
-                    (false, false) => self.chain_of(&other, doing)?,
-                    (true, false) => {
-                        return Err(refuse(
-                            Problem::NotADirectory,
-                            doing,
-                            format!("{to} is no folder"),
-                        ));
-                    }
-                    (false, true) => {
-                        return Err(refuse(
-                            Problem::IsADirectory,
-                            doing,
-                            format!("{to} is a folder"),
-                        ));
-                    }
-                };
+                let chain = self.replaceable(&other, &entry, to, doing)?;
                 target.slots.remove(&other);
                 self.write_folder(&target.folder, &target.slots, doing)?;
                 self.table.cut(&chain, 0);
@@ -377,6 +351,31 @@ impl Fat {
         Ok(())
     }
 
+    /// The clusters of `other` at `to`, if `entry` may take its place: files
+    /// replace files, folders replace empty folders.
+    fn replaceable(
+        &self,
+        other: &Entry,
+        entry: &Entry,
+        to: &ImagePath,
+        doing: &str,
+    ) -> Result<Vec<u32>> {
+        match (entry.folder, other.folder) {
+            (true, true) => self.empty_folder(other, doing),
+            (false, false) => self.chain_of(other, doing),
+            (true, false) => Err(refuse(
+                Problem::NotADirectory,
+                doing,
+                format!("{to} is no folder"),
+            )),
+            (false, true) => Err(refuse(
+                Problem::IsADirectory,
+                doing,
+                format!("{to} is a folder"),
+            )),
+        }
+    }
+
     /// Paths that differ only in case are one: the folders on the way tell.
     fn refuse_own_subtree(&self, entry: &Entry, to: &ImagePath, doing: &str) -> Result<()> {
         let mut folder = to.parent();
@@ -392,4 +391,16 @@ impl Fat {
         }
         Ok(())
     }
+}
+
+/// Moves that no file system knows, by the paths alone.
+fn refuse_move(from: &ImagePath, to: &ImagePath, doing: &str) -> Result<()> {
+    let why = if from.is_root() || to.is_root() {
+        "the root cannot move"
+    } else if to.starts_with(from) && to != from {
+        "a folder cannot move into itself"
+    } else {
+        return Ok(());
+    };
+    Err(refuse(Problem::NotSupported, doing, why))
 }
