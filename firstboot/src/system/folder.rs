@@ -310,19 +310,27 @@ fn lexically(path: &Path) -> PathBuf {
     plain
 }
 
-/// Makes a folder and those above it, each 0755 whatever the mask says.
+/// Makes a folder and those above it, each 0755 whatever the mask says. It gets its
+/// name last: one with a wrong mode that a killed run leaves would never be mended.
 fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = folder.parent() {
-        make_folders(parent)?;
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    make_folders(parent)?;
+    let temporary = temporary_name(parent, name);
+    match fs::create_dir(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
-    match fs::create_dir(folder) {
-        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        Err(error) => Err(error),
-    }
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))
+        .and_then(|()| fs::rename(&temporary, folder))
+        .inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = fs::remove_dir(&temporary);
+        })
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -376,6 +384,22 @@ mod tests {
         folder.write("/file", b"whole", 0o600).unwrap();
         assert_eq!(folder.names("/").unwrap(), ["file"]);
         assert_eq!(folder.status("/file").unwrap().unwrap().mode, 0o600);
+    }
+
+    #[test]
+    fn a_folder_of_a_killed_run_gets_its_mode() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        let left = root.path().join(".a.nodekiln-new");
+        fs::create_dir(&left).unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o700)).unwrap();
+        folder.write("/a/b/file", b"x", 0o600).unwrap();
+        assert_eq!(folder.names("/").unwrap(), ["a"]);
+        assert_eq!(folder.status("/a").unwrap().unwrap().mode, 0o755);
+        assert_eq!(folder.names("/a").unwrap(), ["b"]);
+        // A file where a folder belongs stays, and nothing lies beside it.
+        assert!(folder.write("/a/b/file/new", b"x", 0o600).is_err());
+        assert_eq!(folder.names("/a/b").unwrap(), ["file"]);
     }
 
     #[test]
