@@ -13,7 +13,7 @@ use nodekiln_firstboot::node_config::{self, Parsed, Problem};
 use nodekiln_firstboot::phases::reset::{self, Wish};
 use nodekiln_firstboot::phases::{self, Error};
 use nodekiln_firstboot::render::{self, Facts};
-use nodekiln_firstboot::system::{Files as _, Folder, Linux, NewFile, Variables, is_current};
+use nodekiln_firstboot::system::{self, Files as _, Folder, Linux, NewFile, Variables, is_current};
 use nodekiln_firstboot::validation::{Skips, UnknownName};
 
 const HELP: &str = "\
@@ -249,31 +249,39 @@ fn run_all(options: &Options) -> Result<u8, Failure> {
     let skips = Skips::new(options.skip.iter().map(String::as_str)).map_err(unknown)?;
     let system = Linux::new();
     let search = sources::options(options)?;
-    let _lock = lock()?;
     let machine = LinuxMachine::default();
-    let outcome = phases::run(
-        &system,
-        &|| datasource::find(&search, &machine, &system),
-        &Variables::from_process(),
-        &skips,
-    );
+    let outcome = match lock() {
+        Ok(_lock) => phases::run(
+            &system,
+            &|| datasource::find(&search, &machine, &system),
+            &Variables::from_process(),
+            &skips,
+        ),
+        Err(error) => {
+            phases::tell(&system, &error);
+            Err(error)
+        }
+    };
     // What went wrong was told to the log and the console already.
     Ok(outcome.map_or_else(|error| error.exit_code(), |()| 0))
 }
 
 /// Keeps two runs from working at once; let go when the program ends, however.
-fn lock() -> Result<File, Failure> {
-    const FOLDER: &str = "/var/lib/nodekiln/firstboot";
-    let failed = |doing: &str, error: &io::Error| {
-        Failure::new(ENVIRONMENT, format!("{doing} {FOLDER}/lock: {error}"))
+fn lock() -> Result<File, Error> {
+    const PATH: &str = "/var/lib/nodekiln/firstboot/lock";
+    let failed = |source| system::Error::File {
+        doing: "locking",
+        path: PATH.into(),
+        source,
     };
-    fs::create_dir_all(FOLDER).map_err(|error| failed("making the folder of", &error))?;
-    let file =
-        File::create(Path::new(FOLDER).join("lock")).map_err(|error| failed("opening", &error))?;
+    let path = Path::new(PATH);
+    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
+    let file = File::options().create(true).append(true).open(path);
+    let file = file.map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(Failure::new(6, "firstboot is running already")),
-        Err(fs::TryLockError::Error(error)) => Err(failed("locking", &error)),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Busy),
+        Err(fs::TryLockError::Error(error)) => Err(failed(error).into()),
     }
 }
 

@@ -75,6 +75,9 @@ pub enum Error {
         /// What the service manager says.
         detail: String,
     },
+    /// Another run of this program works on the machine.
+    #[error("firstboot is running already")]
+    Busy,
     /// A program of the node is missing.
     #[error(transparent)]
     Missing(#[from] system::Missing),
@@ -112,6 +115,7 @@ impl Error {
             Self::Credentials { may_pass: true, .. }
             | Self::Late { .. }
             | Self::Unit { .. }
+            | Self::Busy
             | Self::System(system::Error::Deadline { .. }) => 6,
             // What EKS refuses a person mends outside of the machine, which tries again.
             Self::Machine { .. }
@@ -145,7 +149,8 @@ impl Error {
             Self::Missing(system::Missing::Version { program, .. }) => {
                 Some(format!("put {program} into the image"))
             }
-            Self::Missing(_) | Self::System(_) => None,
+            Self::System(error) => error.hint().map(ToOwned::to_owned),
+            Self::Missing(_) | Self::Busy => None,
         }
     }
 

@@ -171,7 +171,8 @@ pub fn run(
     outcome
 }
 
-fn tell(system: &dyn System, error: &Error) {
+/// Tells the log, the console and the service manager why the work failed.
+pub fn tell(system: &dyn System, error: &Error) {
     let mut fields = BTreeMap::new();
     let mut text = format!("failed: {}", error.chain());
     if let Some(hint) = error.hint() {

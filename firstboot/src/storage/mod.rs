@@ -85,7 +85,7 @@ impl Error {
                 "if nothing of it is needed: wipefs --all {disk}; this program never does that"
             )),
             Self::Refused { .. } => Some("run the command by hand to see why".into()),
-            Self::System(_) => None,
+            Self::System(error) => error.hint().map(ToOwned::to_owned),
         }
     }
 }

@@ -19,6 +19,7 @@ mod tree;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 pub use facts::{Missing, gather};
@@ -44,7 +45,7 @@ pub enum Error {
         /// Its path, as the node sees it.
         path: String,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file is larger than anything that belongs there.
     #[error("{path} is larger than {limit} bytes")]
@@ -60,7 +61,7 @@ pub enum Error {
         /// Its name.
         program: String,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A program took too long and was killed.
     #[error("{program} did not end within {} s", limit.as_secs())]
@@ -70,6 +71,24 @@ pub enum Error {
         /// The time it had.
         limit: Duration,
     },
+}
+
+impl Error {
+    /// What to do about it, where the reason says so.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::File { source, .. } = self else {
+            return None;
+        };
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Some("the disk is full, `df -h` and `df -i` show where: make room")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                Some("the file system is mounted read-only, and the kernel's log may say why")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Permission bits and age of a file.
