@@ -286,14 +286,18 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % below
         };
-        for entry in std::fs::read_dir(folder).expect("a corpus") {
-            let bytes = std::fs::read(entry.expect("read").path()).expect("read");
+        let files = std::fs::read_dir(folder).expect("a corpus");
+        let mut files: Vec<_> = files.map(|entry| entry.expect("read").path()).collect();
+        files.sort();
+        for file in files {
+            let bytes = std::fs::read(file).expect("read");
             check(&bytes);
             for _ in 0..300 {
                 let mut changed = bytes.clone();
                 for _ in 0..=random(8) {
-                    let place = random(changed.len());
+                    let place = random(changed.len().max(1));
                     match random(3) {
+                        _ if changed.is_empty() => changed.push(0x1b),
                         0 => changed[place] = random(256) as u8,
                         1 => changed.insert(place, 0x1b),
                         _ => changed.truncate(place + 1),

@@ -69,21 +69,13 @@ fn enter(input: &[u8]) {
 
 #[test]
 fn seeds_and_their_mutations_do_no_harm() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/profile");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut seeds: Vec<_> = std::fs::read_dir(folder)
-        .expect("corpus")
-        .map(|entry| entry.expect("entry").path())
-        .collect();
-    seeds.sort();
-    assert!(seeds.len() >= 5);
-    for path in seeds {
-        let seed = std::fs::read(&path).expect("seed");
-        enter(&seed);
+    crate::seeds::replay("profile", 0, |seed| {
+        enter(seed);
         for _ in 0..MUTATIONS {
-            enter(&mutate(&seed, &mut random));
+            enter(&mutate(seed, &mut random));
         }
-    }
+    });
 }
 
 #[test]

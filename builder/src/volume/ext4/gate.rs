@@ -475,6 +475,16 @@ mod tests {
     }
 
     #[test]
+    fn survives_the_fuzz_corpus_and_its_mutations() {
+        crate::seeds::replay("ext4_gate", 300, |bytes| {
+            for partition in [0, 1 << 20, 1 << 40] {
+                let _ = judge(bytes, partition, Access::Read);
+                let _ = judge(bytes, partition, Access::Write);
+            }
+        });
+    }
+
+    #[test]
     fn judges_the_seeds_of_the_fuzz_target() {
         let folder =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/ext4_gate");

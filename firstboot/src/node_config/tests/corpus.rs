@@ -78,5 +78,6 @@ fn node_configs() {
         if let Ok(parsed) = super::load(input) {
             parsed.check();
         }
+        let _ = super::read_certificates(input);
     });
 }
