@@ -2,7 +2,7 @@
 //! Needs root.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A namespace, held by a process that waits for its standard input to end: it cannot
@@ -50,6 +50,12 @@ impl Namespace {
             "no network namespace: this needs root and iproute2"
         );
         Self { holder }
+    }
+
+    /// A path of its mounts, as every process sees it.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.holder.id());
+        Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// A command that runs in it.

@@ -72,11 +72,11 @@ fn the_program_joins_a_machine_and_leaves_it_alone_afterwards() {
     let environment = machine.read("etc/eks/kubelet/environment");
     assert!(environment.contains(" --v=4\""), "{environment}");
 
-    let before = (tree(&machine.path("etc")), fs::read(&state).unwrap());
+    let before = (tree(&machine.path("etc"), &[]), fs::read(&state).unwrap());
     let output = machine.start();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(
-        (tree(&machine.path("etc")), fs::read(&state).unwrap()),
+        (tree(&machine.path("etc"), &[]), fs::read(&state).unwrap()),
         before
     );
     let calls = machine.read("run/calls");
@@ -89,7 +89,7 @@ fn the_program_joins_a_machine_and_leaves_it_alone_afterwards() {
         "status",
         "--json",
         "--root",
-        machine.root.path().to_str().unwrap(),
+        machine.root().to_str().unwrap(),
     ]);
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["state"], "done");
@@ -97,10 +97,10 @@ fn the_program_joins_a_machine_and_leaves_it_alone_afterwards() {
 
 #[test]
 fn killed_at_every_call_of_the_service_manager_it_converges() {
-    let whole = Machine::new();
-    assert!(whole.start().status.success());
+    let fresh = Machine::new();
+    let whole = fresh.twin();
+    whole.boot("whole");
     let calls = whole.read("run/calls");
-    let expected = whole.settled();
     // Killed while it asks is killed before its next act.
     let acts = calls
         .lines()
@@ -110,32 +110,18 @@ fn killed_at_every_call_of_the_service_manager_it_converges() {
     assert!(acts.len() > 7, "{calls}");
     for call in acts {
         for after in [false, true] {
-            let machine = Machine::new();
-            fs::write(machine.path("run/kill-at"), call.to_string()).unwrap();
+            let machine = fresh.twin();
+            machine.write("run/kill-at", &call.to_string(), 0o600);
             if after {
-                fs::write(machine.path("run/kill-after"), "").unwrap();
+                machine.write("run/kill-after", "", 0o600);
             }
             let killed = machine.start();
-            assert_eq!(
-                killed.status.code(),
-                None,
-                "call {call}: {}",
-                text(&killed.stderr)
-            );
+            let what = format!("call {call}, after it: {after}");
+            let said = text(&killed.stderr);
+            assert_eq!(killed.status.code(), None, "{what}: {said}");
             fs::remove_file(machine.path("run/kill-at")).unwrap();
-            let output = machine.start();
-            assert!(
-                output.status.success(),
-                "call {call}: {}",
-                text(&output.stderr)
-            );
-            assert_eq!(machine.settled(), expected, "call {call}");
-            for unit in ["containerd", "kubelet"] {
-                assert!(
-                    machine.path(&format!("run/active.{unit}.service")).exists(),
-                    "{unit}"
-                );
-            }
+            machine.boot(&what);
+            machine.assert_is_as(&whole, &what);
         }
     }
 }

@@ -2,18 +2,25 @@
 //! service manager that is pretended, killed wherever it can be killed; and what it
 //! writes, read by programs that others wrote.
 
+mod bad_disks;
+mod changes;
+mod clones;
 mod joining;
+mod kills;
 mod machine;
 mod rendering;
+mod resets;
+mod tracing;
 mod unit_file;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
 use nodekiln_tests::first_boot::program;
 
 const CERTIFICATE: &str = include_str!("../../../firstboot/src/node_config/testdata/ca.pem");
@@ -25,10 +32,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn node_config(flags: &str) -> String {
-    use std::fmt::Write as _;
-    let mut encoded = String::new();
-    let output = pipe("base64", &["-w0"], CERTIFICATE.as_bytes());
-    write!(encoded, "{}", text(&output.stdout)).expect("a string can be written to");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(CERTIFICATE);
     format!(
         "apiVersion: node.eks.aws/v1alpha1
 kind: NodeConfig
@@ -78,25 +82,40 @@ fn firstboot(arguments: &[&str]) -> Output {
         .expect("it starts")
 }
 
-/// Everything below a folder: mode and content, or where a link leads.
-fn tree(root: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+/// Something in a tree: permission bits, owner and group, and content or where a
+/// link leads.
+type Entry = (u32, u32, u32, Vec<u8>);
+
+/// All in a folder, by path.
+type Tree = BTreeMap<String, Entry>;
+
+/// All in a folder, but for some folders in it.
+fn tree(root: &Path, without: &[&str]) -> Tree {
+    let is_wanted = |entry: &walkdir::DirEntry| {
+        entry.depth() != 1 || !without.iter().any(|name| entry.file_name() == *name)
+    };
     walkdir::WalkDir::new(root)
+        .min_depth(1)
         .into_iter()
-        .map(|entry| entry.expect("the tree can be read"))
+        .filter_entry(is_wanted)
         .map(|entry| {
+            let entry = entry.expect("the tree can be read");
             let path = entry.path();
-            let mode = entry.metadata().expect("it is there").permissions().mode() & 0o7777;
-            let content = if entry.file_type().is_file() {
+            let metadata = entry.metadata().expect("it is there");
+            let content = if metadata.is_file() {
                 fs::read(path).expect("it can be read")
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(path).expect("it is a link");
+                target.into_os_string().into_encoded_bytes()
             } else {
                 Vec::new()
             };
-            let name = path
-                .strip_prefix(root)
-                .expect("it is below")
-                .display()
-                .to_string();
-            (name, (mode, content))
+            let name = path.strip_prefix(root).expect("it is below").display();
+            let mode = metadata.mode() & 0o7777;
+            (
+                name.to_string(),
+                (mode, metadata.uid(), metadata.gid(), content),
+            )
         })
         .collect()
 }
