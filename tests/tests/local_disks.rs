@@ -55,9 +55,14 @@ impl Disks {
             let file = folder.join(format!("disk{index}"));
             fs::File::create(&file).unwrap().set_len(400 << 20).unwrap();
             let device = run("losetup", &["--find", "--show", file.to_str().unwrap()]);
-            let name = format!("nvme-Amazon_EC2_NVMe_Instance_Storage_AWS{index}");
-            symlink(&device, Path::new("/dev/disk/by-id").join(name)).unwrap();
             disks.0.push(device);
+        }
+        // Disks are numbered by their paths, and loop devices come in any order where
+        // other programs take and give them.
+        disks.0.sort();
+        for (index, device) in (1..).zip(&disks.0) {
+            let name = format!("nvme-Amazon_EC2_NVMe_Instance_Storage_AWS{index}");
+            symlink(device, Path::new("/dev/disk/by-id").join(name)).unwrap();
         }
         disks
     }
