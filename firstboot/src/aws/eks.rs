@@ -123,9 +123,8 @@ struct Page {
 
 impl Client<'_> {
     /// What a cluster is (`eks:DescribeCluster`). One that is not active, nor updated
-    /// while it is, is an error,
-    /// and so is one without remote networks when `is_hybrid` says that the node
-    /// stands in one.
+    /// while it is, is an error, and so is one without remote networks when `is_hybrid`
+    /// says that the node stands in one.
     pub fn describe_cluster(&self, name: &str, is_hybrid: bool) -> Result<Cluster, AwsError> {
         let body = self.call(&Call {
             service: Service::Eks,

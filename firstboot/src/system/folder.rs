@@ -321,9 +321,10 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     };
     make_folders(parent)?;
     let temporary = temporary_name(parent, name);
-    match fs::create_dir(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    // A killed run may have left it, or a file or link under its name.
+    if !fs::symlink_metadata(&temporary).is_ok_and(|found| found.is_dir()) {
+        remove_if_there(&temporary)?;
+        fs::create_dir(&temporary)?;
     }
     fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))
         .and_then(|()| fs::rename(&temporary, folder))
@@ -400,6 +401,14 @@ mod tests {
         // A file where a folder belongs stays, and nothing lies beside it.
         assert!(folder.write("/a/b/file/new", b"x", 0o600).is_err());
         assert_eq!(folder.names("/a/b").unwrap(), ["file"]);
+        // What a killed run left of a file or a link never becomes the folder.
+        fs::write(root.path().join(".c.nodekiln-new"), "half").unwrap();
+        std::os::unix::fs::symlink("a", root.path().join(".d.nodekiln-new")).unwrap();
+        for path in ["/c/file", "/d/file"] {
+            folder.write(path, b"x", 0o600).unwrap();
+        }
+        assert_eq!(folder.names("/").unwrap(), ["a", "c", "d"]);
+        assert!(root.path().join("d").symlink_metadata().unwrap().is_dir());
     }
 
     #[test]
