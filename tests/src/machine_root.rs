@@ -39,9 +39,91 @@ const AUTHENTICATOR: &str = r#"#!/bin/sh
 echo '{"kind": "ExecCredential", "status": {"token": "k8s-aws-v1.c3RhbmQtaW4"}}'
 "#;
 
+/// What every machine has, whoever plays its service manager.
+const COMMON: [(&str, &str, u32); 11] = [
+    ("usr/local/bin/aws_signing_helper", "", 0o755),
+    (
+        "etc/eks/image-credential-provider/ecr-credential-provider",
+        "",
+        0o755,
+    ),
+    (
+        "etc/machine-id",
+        "0123456789abcdef0123456789abcdef\n",
+        0o444,
+    ),
+    ("proc/meminfo", "MemTotal: 4000000 kB\n", 0o444),
+    ("proc/swaps", "Filename Type Size Used Priority\n", 0o444),
+    ("proc/cmdline", "quiet\n", 0o444),
+    ("sys/class/block/.keep", "", 0o444),
+    ("sys/devices/system/cpu/cpu0/online", "1\n", 0o444),
+    ("dev/console", "", 0o600),
+    ("dev/null", "", 0o666),
+    ("run/.keep", "", 0o644),
+];
+
 /// A program that says its version and no more.
-fn version(line: &str) -> String {
+pub fn version(line: &str) -> String {
     format!("#!/bin/sh\necho '{line}'\n")
+}
+
+/// Lays what every machine has into `root`: the first-boot program, a shell with
+/// these tools of busybox, programs of this version of containerd, and files of the
+/// kernel.
+///
+/// # Panics
+/// When it cannot be made: busybox has to be installed.
+pub fn furnish(root: &Path, firstboot: &Path, tools: &[&str], containerd: &str) {
+    install(root, firstboot, PROGRAM);
+    install(root, Path::new("/bin/busybox"), "bin/busybox");
+    for tool in tools {
+        symlink("busybox", root.join("bin").join(tool)).expect("linked");
+    }
+    for (path, content, mode) in COMMON {
+        write(root, path, content, mode);
+    }
+    let kubelet = version("Kubernetes v1.34.1");
+    write(root, "usr/bin/kubelet", &kubelet, 0o755);
+    let containerd = version(&format!("containerd containerd.io {containerd} abc"));
+    write(root, "usr/bin/containerd", &containerd, 0o755);
+}
+
+/// Writes a file below `root` anew: never into one that another name shares.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn write(root: &Path, path: &str, content: &str, mode: u32) {
+    let path = root.join(path.trim_start_matches('/'));
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    // What is not there need not go.
+    let _ = fs::remove_file(&path);
+    fs::write(&path, content).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// Copies a program and the libraries that it is linked with to below `root`.
+///
+/// # Panics
+/// When it cannot be read, or nothing tells its libraries.
+pub fn install(root: &Path, program: &Path, at: &str) {
+    let copy = |from: &Path, to: &str| {
+        let to = root.join(to.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(from, &to).unwrap_or_else(|error| unreachable!("{}: {error}", from.display()));
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("a mode");
+    };
+    copy(program, at);
+    let linked = Command::new("ldd")
+        .arg(program)
+        .output()
+        .expect("ldd must be installed");
+    let listing = String::from_utf8_lossy(&linked.stdout).into_owned();
+    for library in listing
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        copy(Path::new(library), library);
+    }
 }
 
 /// See the module documentation. It goes with its owner.
@@ -59,36 +141,10 @@ impl MachineRoot {
         let root = Self {
             folder: TempDir::with_prefix("nodekiln-machine-").expect("a folder"),
         };
-        root.install(firstboot, PROGRAM);
-        root.install(Path::new("/bin/busybox"), "bin/busybox");
-        for tool in ["sh", "cat", "true"] {
-            symlink("busybox", root.path(&format!("bin/{tool}"))).expect("linked");
-        }
-        root.furnish();
-        root
-    }
-
-    fn furnish(&self) {
+        furnish(root.folder(), firstboot, &["sh", "cat", "true"], "2.1.4");
         for (path, content, mode) in [
             ("usr/bin/systemctl", SYSTEMCTL, 0o755),
-            ("usr/bin/kubelet", &version("Kubernetes v1.34.1"), 0o755),
-            (
-                "usr/bin/containerd",
-                &version("containerd containerd.io 2.1.4 abc"),
-                0o755,
-            ),
             ("usr/local/bin/aws-iam-authenticator", AUTHENTICATOR, 0o755),
-            ("usr/local/bin/aws_signing_helper", "", 0o755),
-            (
-                "etc/eks/image-credential-provider/ecr-credential-provider",
-                "",
-                0o755,
-            ),
-            (
-                "etc/machine-id",
-                "0123456789abcdef0123456789abcdef\n",
-                0o444,
-            ),
             ("etc/os-release", "ID=amzn\nVERSION_ID=2023\n", 0o644),
             (
                 "etc/nodekiln/sandbox-image",
@@ -97,20 +153,13 @@ impl MachineRoot {
             ),
             ("etc/resolv.conf", "nameserver 127.0.0.1\n", 0o644),
             ("etc/hosts", "127.0.0.1 localhost\n", 0o644),
-            ("proc/meminfo", "MemTotal: 4000000 kB\n", 0o444),
-            ("proc/swaps", "Filename Type Size Used Priority\n", 0o444),
-            ("proc/cmdline", "quiet\n", 0o444),
             ("proc/net/route", ROUTES, 0o444),
-            ("sys/class/block/.keep", "", 0o444),
-            ("sys/devices/system/cpu/cpu0/online", "1\n", 0o444),
-            ("dev/console", "", 0o600),
-            ("dev/null", "", 0o666),
-            ("run/.keep", "", 0o644),
             ("tmp/.keep", "", 0o644),
             ("root/.keep", "", 0o600),
         ] {
-            self.write(path, content, mode);
+            root.write(path, content, mode);
         }
+        root
     }
 
     /// The folder.
@@ -133,10 +182,7 @@ impl MachineRoot {
     /// # Panics
     /// When it cannot be written.
     pub fn write(&self, path: &str, content: &str, mode: u32) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(&path, content).expect("written");
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        write(self.folder(), path, content, mode);
     }
 
     /// Copies a program and the libraries that it is linked with.
@@ -144,21 +190,6 @@ impl MachineRoot {
     /// # Panics
     /// When it cannot be read, or nothing tells its libraries.
     pub fn install(&self, program: &Path, at: &str) {
-        let copy = |from: &Path, to: PathBuf| {
-            fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-            fs::copy(from, to).unwrap_or_else(|error| unreachable!("{}: {error}", from.display()));
-        };
-        copy(program, self.path(at));
-        let linked = Command::new("ldd")
-            .arg(program)
-            .output()
-            .expect("ldd must be installed");
-        let listing = String::from_utf8_lossy(&linked.stdout).into_owned();
-        for library in listing
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            copy(Path::new(library), self.path(library));
-        }
+        install(self.folder(), program, at);
     }
 }

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 use nodekiln_tests::cloud::World;
 use nodekiln_tests::joining::{self, ROLES_ANYWHERE, hybrid};
+use nodekiln_tests::machine_root::version;
 
-use crate::machine::{JOURNAL, Machine, assert_same, version};
+use crate::machine::{JOURNAL, Machine, assert_same};
 use crate::{node_config, tree};
 
 const CONFIG: &str = "etc/nodekiln/nodeconfig.yaml";

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nodekiln_tests::first_boot::program;
+use nodekiln_tests::machine_root::{self, PROGRAM};
 use nodekiln_tests::namespace::Namespace;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -64,11 +65,6 @@ const AS_THE_UNIT: [&str; 4] = ["sh", "-c", "umask 0077 && exec \"$@\"", "sh"];
 /// The containerd that runs has no pods.
 const CTR: &str = "#!/bin/sh\nexit 0\n";
 
-/// What stands in for a program of which only the version is asked.
-pub fn version(line: &str) -> String {
-    format!("#!/bin/sh\necho '{line}'\n")
-}
-
 impl Machine {
     /// A folder with nothing in it.
     pub fn empty() -> Self {
@@ -80,32 +76,12 @@ impl Machine {
 
     pub fn new() -> Self {
         let machine = Self::empty();
-        machine.install(Path::new("/bin/busybox"), "bin/busybox");
-        for tool in ["sh", "cat", "rm", "umount", "wc"] {
-            symlink("busybox", machine.path(&format!("bin/{tool}"))).unwrap();
-        }
-        machine.install(program(), "usr/libexec/nodekiln/firstboot");
+        let tools = ["sh", "cat", "rm", "umount", "wc"];
+        machine_root::furnish(&machine.root(), program(), &tools, "1.6.20");
         for (path, content, mode) in [
             ("usr/bin/systemctl", SYSTEMCTL, 0o755),
             ("usr/bin/ctr", CTR, 0o755),
-            ("usr/bin/kubelet", &version("Kubernetes v1.34.1"), 0o755),
-            (
-                "usr/bin/containerd",
-                &version("containerd containerd.io 1.6.20 abc"),
-                0o755,
-            ),
             ("usr/local/bin/aws-iam-authenticator", "", 0o755),
-            ("usr/local/bin/aws_signing_helper", "", 0o755),
-            (
-                "etc/eks/image-credential-provider/ecr-credential-provider",
-                "",
-                0o755,
-            ),
-            (
-                "etc/machine-id",
-                "0123456789abcdef0123456789abcdef\n",
-                0o444,
-            ),
             ("etc/os-release", "ID=debian\n", 0o644),
             (
                 "etc/fstab",
@@ -123,14 +99,6 @@ impl Machine {
                 0o644,
             ),
             ("eks-hybrid/.aws/credentials", "x", 0o600),
-            ("proc/meminfo", "MemTotal: 4000000 kB\n", 0o444),
-            ("proc/swaps", "Filename Type Size Used Priority\n", 0o444),
-            ("proc/cmdline", "quiet\n", 0o444),
-            ("sys/class/block/.keep", "", 0o444),
-            ("sys/devices/system/cpu/cpu0/online", "1\n", 0o444),
-            ("dev/console", "", 0o600),
-            ("dev/null", "", 0o666),
-            ("run/.keep", "", 0o644),
             ("var/lib/.keep", "", 0o644),
             ("etc/systemd/system/.keep", "", 0o644),
         ] {
@@ -207,33 +175,7 @@ impl Machine {
     }
 
     pub fn write(&self, path: &str, content: &str, mode: u32) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Not into a file that a twin shares.
-        let _ = fs::remove_file(&path);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    /// Copies a program and the libraries that it is linked with.
-    fn install(&self, program: &Path, at: &str) {
-        let at = self.path(at);
-        fs::create_dir_all(at.parent().unwrap()).unwrap();
-        fs::copy(program, at).unwrap();
-        let linked = Command::new("ldd")
-            .arg(program)
-            .output()
-            .expect("ldd must be installed");
-        let listing = text(&linked.stdout);
-        for library in listing
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            let copy = self.path(library.trim_start_matches('/'));
-            fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::copy(library, &copy).unwrap();
-            fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        machine_root::write(&self.root(), path, content, mode);
     }
 
     /// The program in this root as the service manager would run it, after other
@@ -247,7 +189,7 @@ impl Machine {
         command
             .args(&words[1..])
             .arg(self.root.path())
-            .arg("/usr/libexec/nodekiln/firstboot")
+            .arg(Path::new("/").join(PROGRAM))
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -314,11 +256,7 @@ impl Machine {
     pub fn assert_is_as(&self, other: &Self, what: &str) {
         assert_same(&self.settled(), &other.settled(), what);
         let (found, expected) = (self.services(), other.services());
-        let names: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
-        let differing: Vec<_> = names
-            .into_iter()
-            .filter(|name| found.get(*name) != expected.get(*name))
-            .collect();
+        let differing = differing(&found, &expected);
         assert!(
             differing.is_empty(),
             "{what}: on other files: {differing:?}"
@@ -333,13 +271,21 @@ const NOT_SETTLED: [&str; 8] = ["bin", "dev", "lib", "lib64", "proc", "run", "sy
 /// The journal's path in the root.
 pub const JOURNAL: &str = "var/lib/nodekiln/firstboot/state.json";
 
+/// Names that are not in both, or not for the same.
+fn differing<'a, T: PartialEq>(
+    found: &'a BTreeMap<String, T>,
+    expected: &'a BTreeMap<String, T>,
+) -> BTreeSet<&'a String> {
+    found
+        .keys()
+        .chain(expected.keys())
+        .filter(|name| found.get(*name) != expected.get(*name))
+        .collect()
+}
+
 /// Two trees are the same; where not, only the paths that differ are told.
 pub fn assert_same(found: &Tree, expected: &Tree, what: &str) {
-    let paths: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
-    let differing: Vec<_> = paths
-        .into_iter()
-        .filter(|path| found.get(*path) != expected.get(*path))
-        .collect();
+    let differing = differing(found, expected);
     assert!(
         differing.is_empty(),
         "{what}: not as it should be: {differing:?}"

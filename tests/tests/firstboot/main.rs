@@ -20,8 +20,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use base64::Engine as _;
 use nodekiln_tests::first_boot::program;
+use nodekiln_tests::node_configs::{self, Flavour};
 
 const CERTIFICATE: &str = include_str!("../../../firstboot/src/node_config/testdata/ca.pem");
 const UNIT: &str =
@@ -31,34 +31,19 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Of a machine of a site, with these flags of the kubelet.
 fn node_config(flags: &str) -> String {
-    let encoded = base64::engine::general_purpose::STANDARD.encode(CERTIFICATE);
-    format!(
-        "apiVersion: node.eks.aws/v1alpha1
-kind: NodeConfig
-spec:
-  cluster:
-    name: farm
-    region: eu-central-1
-    apiServerEndpoint: https://example.eu-central-1.eks.amazonaws.com
-    certificateAuthority: {encoded}
-    cidr: 10.100.0.0/16
-  kubelet:
+    let more = format!(
+        "  kubelet:
     flags: [{flags}]
     config: {{maxPods: 42}}
   containerd:
     config: |
       [debug]
       level = \"debug\"
-  hybrid:
-    enableCredentialsFile: true
-    iamRolesAnywhere:
-      nodeName: node-1
-      trustAnchorArn: arn:aws:rolesanywhere:eu-central-1:123456789012:trust-anchor/a
-      profileArn: arn:aws:rolesanywhere:eu-central-1:123456789012:profile/b
-      roleArn: arn:aws:iam::123456789012:role/c
 "
-    )
+    );
+    node_configs::node_config(Flavour::RolesAnywhere, &more)
 }
 
 fn pipe(program: &str, arguments: &[&str], input: &[u8]) -> Output {

@@ -54,7 +54,7 @@ else:
         let read = pipe("python3", &["-", root.to_str().unwrap()], script.as_bytes());
         assert!(read.status.success(), "{}", text(&read.stderr));
         let schema = if containerd.starts_with('1') { 2 } else { 3 };
-        let image = "602401143452.dkr.ecr.eu-central-1.amazonaws.com/eks/pause:3.5";
+        let image = "602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/pause:3.5";
         assert_eq!(text(&read.stdout), format!("{schema} {image} True\n"));
         for (path, (mode, _, _, content)) in &first {
             let expected = if content.is_empty() { 0o755 } else { 0o644 };
