@@ -420,6 +420,11 @@ fn checks_users_units_and_the_kernel() {
         ("  users: [{name: a, uid: 0}]\n", 26, "not for users"),
         ("  users: [{name: a, uid: -1}]\n", 26, "the number '-1'"),
         ("  users: [{name: a}, {name: a}]\n", 26, "twice"),
+        (
+            "  users: [{name: a, uid: 1000}, {name: b, uid: 1000}]\n",
+            26,
+            "two users have the number 1000",
+        ),
         ("  users: [{name: a, groups: ['a,b']}]\n", 26, "group"),
         ("  users: [{name: a, shell: bash}]\n", 26, "shell"),
         (
