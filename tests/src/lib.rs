@@ -2,6 +2,7 @@
 //! command as a user starts it, and the independent programs that check both.
 
 pub mod cloud;
+pub mod cluster;
 pub mod command;
 pub mod damage;
 pub mod debian_base;

@@ -61,6 +61,27 @@ impl Authority {
         }
     }
 
+    /// Its key, PEM: for who signs in its name.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// The certificate of who has a name and, unless that is empty, is in a group, as
+    /// Kubernetes reads them. Good since yesterday for a year.
+    ///
+    /// # Panics
+    /// When the system gives no random numbers.
+    pub fn client(&self, name: &str, group: &str) -> Issued {
+        let yesterday = OffsetDateTime::now_utc() - time::Duration::DAY;
+        let mut parameters = parameters(name, yesterday, YEAR);
+        if !group.is_empty() {
+            let names = &mut parameters.distinguished_name;
+            names.push(DnType::OrganizationName, group);
+        }
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(parameters)
+    }
+
     /// A server's certificate, good from `from` for a year.
     ///
     /// # Panics

@@ -99,13 +99,17 @@ impl Cloud {
         let _: Value = control(&self.file("control.sock"), "PUT", "/faults", &body);
     }
 
+    /// What the world holds now.
+    pub fn world(&self) -> World {
+        control(&self.file("control.sock"), "GET", "/world", &[])
+    }
+
     /// Changes the world.
     pub fn change(&self, change: impl FnOnce(&mut World)) {
-        let socket = self.file("control.sock");
-        let mut world: World = control(&socket, "GET", "/world", &[]);
+        let mut world = self.world();
         change(&mut world);
         let body = serde_json::to_vec(&world).expect("JSON");
-        let _: Value = control(&socket, "PUT", "/world", &body);
+        let _: Value = control(&self.file("control.sock"), "PUT", "/world", &body);
     }
 
     /// What was asked until now; forgotten with it.

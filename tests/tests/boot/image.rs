@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, OnceLock};
 
 use nodekiln::environment;
+use nodekiln_tests::cluster::MINOR;
 use nodekiln_tests::program::run;
 
 /// The image in its folder.
@@ -58,11 +59,12 @@ fn succeed(command: &mut Command) -> String {
 /// What the folder of components has, as variables of the demo's profile: all
 /// but what `make components` could not obtain.
 fn settings() -> Vec<String> {
-    let modules = workspace().join("tests/components/kubernetes/go.mod");
+    let modules = format!("tests/cluster/go-{MINOR}.mod");
+    let modules = workspace().join(modules);
     let modules = std::fs::read_to_string(modules).expect("go.mod");
     let version = modules
         .lines()
-        .find_map(|line| line.strip_prefix("require k8s.io/kubernetes v"))
+        .find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v"))
         .expect("the version of Kubernetes");
     let folder = environment::cache_folder()
         .expect("HOME or XDG_CACHE_HOME is set")
