@@ -29,7 +29,7 @@ pub use journal_line::Level;
 pub use linux::Linux;
 pub use mounts::{mounts_at_or_below, mounts_below};
 pub use network::{Network, NetworkError, Request, Response, Route};
-pub use task::{Argument, Task};
+pub use task::{Argument, Task, without_users};
 pub use timestamp::rfc3339;
 pub use variables::Variables;
 
@@ -170,7 +170,8 @@ pub struct Ended {
     pub success: bool,
     /// What it wrote to its output; at most as much as the task keeps.
     pub output: String,
-    /// What it wrote to its error output; at most as much as the task keeps.
+    /// What it wrote to its error output; at most as much as the task keeps. No URL in
+    /// it has a password.
     pub errors: String,
 }
 

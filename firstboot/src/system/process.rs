@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::{Argument, Ended, Error, Task};
+use super::{Argument, Ended, Error, Task, without_users};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -45,7 +45,8 @@ pub(super) fn run(
         Some(ended) => Ok(Ended {
             success: ended.success,
             output: task.hide(ended.output),
-            errors: task.hide(ended.errors),
+            // Unlike the output it is only for people.
+            errors: without_users(&task.hide(ended.errors)),
         }),
         None => Err(Error::Deadline {
             program: task.program.clone(),
@@ -213,6 +214,17 @@ mod tests {
         let ended = run(&task, None, &|| {}).unwrap();
         assert_eq!(ended.output, "(hidden) value\n");
         assert_eq!(ended.errors, "(hidden)\n");
+    }
+
+    #[test]
+    fn the_password_of_a_proxy_in_an_error_is_hidden() {
+        let script = "echo $HTTPS_PROXY; echo \"$HTTPS_PROXY: refused\" >&2";
+        let task = Task::new("sh", &["-c", script], Duration::from_secs(20))
+            .with_variable("HTTPS_PROXY", "http://me:s3cr3t@proxy:3128");
+        let ended = run(&task, None, &|| {}).unwrap();
+        assert_eq!(ended.errors, "http://(hidden)@proxy:3128: refused\n");
+        // What it gives is for this program.
+        assert_eq!(ended.output, "http://me:s3cr3t@proxy:3128\n");
     }
 
     #[test]

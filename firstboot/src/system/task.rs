@@ -122,6 +122,24 @@ impl Task {
     }
 }
 
+/// A text for people in which no URL has a user and a password. A password may hold
+/// what no URL may, and an error says just that: all from the scheme to the last `@`
+/// of the word goes.
+pub fn without_users(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str("://");
+        let word = part.split(char::is_whitespace).next().unwrap_or_default();
+        let end = word.rfind('@').unwrap_or_default();
+        if end > 0 {
+            shown.push_str(HIDDEN);
+        }
+        shown.push_str(&part[end..]);
+    }
+    shown
+}
+
 impl fmt::Debug for Task {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -151,5 +169,27 @@ mod tests {
         assert_eq!(task.arguments[1].value(), "s3cr3t");
         let empty = Task::new("agent", &[], Duration::from_secs(1)).and_secret("");
         assert_eq!(empty.hide("text".into()), "text");
+    }
+
+    #[test]
+    fn users_and_passwords_of_urls_are_not_shown() {
+        for (text, shown) in [
+            ("", ""),
+            ("no such host", "no such host"),
+            (
+                "Get \"https://a.example/b?c=d\": EOF",
+                "Get \"https://a.example/b?c=d\": EOF",
+            ),
+            (
+                "proxy http://me:s3cr3t@proxy:3128 and https://me@b/c d@e",
+                "proxy http://(hidden)@proxy:3128 and https://(hidden)@b/c d@e",
+            ),
+            (
+                "parse \"http://me:s3/cr@3t@proxy\": invalid port",
+                "parse \"http://(hidden)@proxy\": invalid port",
+            ),
+        ] {
+            assert_eq!(without_users(text), shown);
+        }
     }
 }

@@ -55,16 +55,8 @@ impl Process<'_> {
 
     /// Why the program failed, as it says. What says nothing of a refusal may pass, as
     /// a network that is not up yet.
-    fn failure(&self, origin: String, program: &str, said: &str) -> CredentialsError {
-        // A proxy may have a password.
-        let said = self
-            .variables
-            .iter()
-            .filter(|(_, value)| !value.is_empty())
-            .fold(said.to_owned(), |said, (name, value)| {
-                said.replace(value, &format!("({name})"))
-            });
-        match SessionRefusal::find(&said) {
+    fn failure(origin: String, program: &str, said: &str) -> CredentialsError {
+        match SessionRefusal::find(said) {
             Some(refusal) => CredentialsError::Session {
                 hint: refusal.hint(),
                 is_transient: refusal.is_transient(),
@@ -72,7 +64,7 @@ impl Process<'_> {
             },
             None => CredentialsError::Source {
                 origin,
-                reason: format!("{program} says: {}", session::reason(&said)),
+                reason: format!("{program} says: {}", session::reason(said)),
                 // A key or certificate that it cannot read stays what it is.
                 is_transient: !said.contains("unable to parse"),
             },
@@ -111,7 +103,7 @@ impl Source for Process<'_> {
                 },
             })?;
         if !ended.success {
-            return Err(self.failure(origin, &command[0], &ended.errors));
+            return Err(Self::failure(origin, &command[0], &ended.errors));
         }
         let answer = Answer::read(&origin, ended.output.as_bytes())?;
         if answer.version != Some(1) {

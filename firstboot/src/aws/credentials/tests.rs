@@ -129,22 +129,6 @@ fn a_key_that_cannot_be_read_is_told_at_once() {
 }
 
 #[test]
-fn what_a_program_says_of_a_proxy_is_told_without_its_password() {
-    let machine = Pretended::default();
-    let proxy = "http://me:s3cr3t@proxy:x";
-    let source = Process {
-        variables: vec![("HTTPS_PROXY".into(), proxy.into())],
-        ..process(&machine)
-    };
-    machine.fails(HELPER, &format!("parse \"{proxy}\": invalid port \":x\""));
-    let error = source.find().unwrap_err().to_string();
-    assert!(
-        error.ends_with("says: parse \"(HTTPS_PROXY)\": invalid port \":x\""),
-        "{error}"
-    );
-}
-
-#[test]
 fn a_profile_of_the_shared_file() {
     let machine = Pretended::default();
     let source = SharedFile {
