@@ -1,12 +1,12 @@
 //! IAM Roles Anywhere: a certificate and its key on the machine.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::node_config::model::{
     DEFAULT_AWS_CONFIG_PATH, DEFAULT_CERTIFICATE_PATH, DEFAULT_PRIVATE_KEY_PATH, IamRolesAnywhere,
 };
 use crate::node_config::{CertificateError, check_node_certificate};
-use crate::system::{self, Files};
+use crate::system::{self, Files, System, Task, rfc3339};
 
 /// Largest certificate file that is read, in bytes.
 const CERTIFICATE_LIMIT: usize = 1 << 20;
@@ -93,20 +93,15 @@ pub enum Finding {
 /// never read.
 pub fn inspect_files(
     settings: &Settings<'_>,
-    files: &dyn Files,
-    now: SystemTime,
+    system: &dyn System,
 ) -> Result<Vec<Finding>, system::Error> {
     let mut findings = Vec::new();
-    findings.extend(inspect_certificate(settings.certificate_path, files, now)?);
-    findings.extend(inspect_key(settings.private_key_path, files)?);
+    findings.extend(inspect_certificate(settings.certificate_path, system)?);
+    findings.extend(inspect_key(settings.private_key_path, system)?);
     Ok(findings)
 }
 
-fn inspect_certificate(
-    path: &str,
-    files: &dyn Files,
-    now: SystemTime,
-) -> Result<Option<Finding>, system::Error> {
+fn inspect_certificate(path: &str, system: &dyn System) -> Result<Option<Finding>, system::Error> {
     let fatal = |problem: String, hint: &str, may_pass| {
         Ok(Some(Finding::Fatal {
             problem,
@@ -114,7 +109,7 @@ fn inspect_certificate(
             may_pass,
         }))
     };
-    let Some(bytes) = files.read(path, CERTIFICATE_LIMIT)? else {
+    let Some(bytes) = system.read(path, CERTIFICATE_LIMIT)? else {
         return fatal(
             format!("the node's certificate {path} does not exist"),
             "let the seed write it (cloud-init's write_files), or give \
@@ -122,6 +117,7 @@ fn inspect_certificate(
             false,
         );
     };
+    let now = system.now();
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     match check_node_certificate(&bytes, i64::try_from(seconds).unwrap_or(i64::MAX)) {
         Ok(_) => Ok(None),
@@ -130,12 +126,31 @@ fn inspect_certificate(
             "set the machine's clock, or let a time service set it",
             true,
         ),
+        Err(error @ CertificateError::Expired) if !clock_is_set(system) => fatal(
+            format!(
+                "the node's certificate {path} cannot be used: {error}, or the clock is wrong: no \
+                 time service has set it, and it says {}",
+                rfc3339(now)
+            ),
+            "let a time service set the clock (`timedatectl status` shows it); if it is right, \
+             write a valid certificate there",
+            true,
+        ),
         Err(error) => fatal(
             format!("the node's certificate {path} cannot be used: {error}"),
             "write the node's own, valid certificate there, in PEM",
             false,
         ),
     }
+}
+
+/// Whether the clock can be relied on: the kernel knows if a time service keeps it
+/// right. One that nobody set may be wrong by years, as with a dead battery.
+fn clock_is_set(system: &dyn System) -> bool {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let question = ["show", "--property=NTPSynchronized", "--value"];
+    let answer = system.run(&Task::new("timedatectl", &question, LIMIT));
+    answer.is_ok_and(|ended| ended.success && ended.output.trim() == "yes")
 }
 
 fn inspect_key(path: &str, files: &dyn Files) -> Result<Option<Finding>, system::Error> {

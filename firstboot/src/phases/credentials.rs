@@ -15,8 +15,9 @@ const PATIENCE: Patience = Patience {
 };
 
 /// Looks at certificate and key before anything is changed. A certificate that is not
-/// valid yet is one of a machine whose clock is yet to be set: it is waited for, and
-/// does not keep a node that joined before from starting.
+/// valid yet, or no longer by a clock that nobody set, is one of a machine whose clock is
+/// yet to be set: it is waited for, and does not keep a node that joined before from
+/// starting.
 pub(super) fn inspect(work: &mut Work<'_>, provider: &Provider<'_>) -> Result<(), Error> {
     let Provider::IamRolesAnywhere(settings) = provider else {
         return Ok(());
@@ -34,7 +35,7 @@ pub(super) fn inspect(work: &mut Work<'_>, provider: &Provider<'_>) -> Result<()
 }
 
 fn look(work: &Work<'_>, settings: &Settings<'_>) -> Result<(), Error> {
-    for finding in inspect_files(settings, work.system, work.system.now())? {
+    for finding in inspect_files(settings, work.system)? {
         match finding {
             Finding::Fatal {
                 problem,

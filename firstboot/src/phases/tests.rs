@@ -405,6 +405,37 @@ fn a_node_starts_again_while_its_clock_says_1970() {
     );
 }
 
+/// The certificate counted as expired for good, and the program was never tried again.
+#[test]
+fn an_expired_certificate_is_final_only_by_a_clock_that_a_time_service_set() {
+    const ASKED: &str = "timedatectl show --property=NTPSynchronized --value";
+    for (said, code) in [(None, 6), (Some("no\n"), 6), (Some("yes\n"), 2)] {
+        let machine = machine();
+        machine.ahead.set(100 * 365 * 86_400);
+        if let Some(said) = said {
+            machine.prints(ASKED, said);
+        }
+        let error = work_with(&machine, &sample()).unwrap_err();
+        assert_eq!(error.exit_code(), code, "{said:?}: {}", error.chain());
+        let Status::Failed { phase, error, .. } = status(&machine).unwrap() else {
+            panic!("not failed")
+        };
+        assert_eq!(phase, Phase::Credentials);
+        assert!(error.contains("the certificate has expired"), "{error}");
+        let told = milestones(&machine).join("\n");
+        for text in [&error, &told] {
+            let is_told = text.contains("or the clock is wrong") && text.contains("it says 21");
+            assert_eq!(is_told, code == 6, "{text}");
+        }
+        machine.ahead.set(0);
+        work_with(&machine, &sample()).unwrap();
+        // It is a node: a clock that is wrong once more does not keep it from starting.
+        machine.reboot();
+        machine.ahead.set(100 * 365 * 86_400);
+        assert_eq!(work_with(&machine, &sample()).is_ok(), code == 6);
+    }
+}
+
 #[test]
 fn bad_configurations_are_refused_before_anything_is_written() {
     let texts: [(&[u8], u8); 6] = [

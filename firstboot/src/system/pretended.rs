@@ -64,6 +64,8 @@ pub struct Pretended {
     pub changes: Slot<usize>,
     /// Seconds by which the clock is behind.
     pub behind: Slot<u64>,
+    /// Seconds by which the clock is ahead.
+    pub ahead: Slot<u64>,
     ticks: Slot<u64>,
 }
 
@@ -415,7 +417,8 @@ impl Programs for Pretended {
 
 impl Clock for Pretended {
     fn now(&self) -> SystemTime {
-        self.tick() - Duration::from_secs(self.behind.get())
+        let ahead = Duration::from_secs(self.ahead.get());
+        self.tick() + ahead - Duration::from_secs(self.behind.get())
     }
 
     fn elapsed(&self) -> Duration {
