@@ -21,6 +21,9 @@ const NAMESPACE: &str = "k8s.io";
 /// Keeps the kubelet from removing an image (containerd, `internal/cri/labels`).
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 
+/// What only images that have it match.
+const IS_PINNED: &str = "labels.\"io.cri-containerd.pinned\"==pinned";
+
 /// Time for one answer of containerd, and for an import.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -77,13 +80,16 @@ fn supply(
     let image = &wanted.image;
     let is_own = node.facts.sandbox_image.is_some() || wanted.by_soci;
     pull::clean(system)?;
-    if is_complete(system, wanted)? {
+    if is_complete(system, wanted, Some(IS_PINNED))? {
         return Ok(None);
     }
     let archive = ARCHIVES
         .into_iter()
         .find(|path| is_own && system.resolve(path).is_some());
-    let how = if let Some(archive) = archive {
+    let how = if is_complete(system, wanted, None)? {
+        // Cut off before it was pinned, or left so by whoever brought it.
+        "pinned"
+    } else if let Some(archive) = archive {
         import(system, wanted, archive)?;
         "imported"
     } else if pull::is_possible(work, node, image) {
@@ -114,7 +120,7 @@ fn import(system: &dyn System, wanted: &Wanted, archive: &str) -> Result<(), Str
     }
     arguments.push(archive);
     must(ctr(system, &arguments)?, "importing it")?;
-    if is_complete(system, wanted)? {
+    if is_complete(system, wanted, None)? {
         return Ok(());
     }
     Err(format!(
@@ -123,10 +129,19 @@ fn import(system: &dyn System, wanted: &Wanted, archive: &str) -> Result<(), Str
     ))
 }
 
-/// Whether all of an image is there, and unpacked where the snapshotter needs it.
-fn is_complete(system: &dyn System, wanted: &Wanted) -> Result<bool, String> {
+/// Whether all of an image is there, and unpacked where the snapshotter needs it; only
+/// one that matches `besides` counts.
+fn is_complete(
+    system: &dyn System,
+    wanted: &Wanted,
+    besides: Option<&str>,
+) -> Result<bool, String> {
     let image = wanted.image.as_str();
-    let filter = format!("name=={image}");
+    let mut filter = format!("name=={image}");
+    if let Some(besides) = besides {
+        filter.push(',');
+        filter.push_str(besides);
+    }
     let mut arguments = vec!["images", "check"];
     if wanted.by_soci {
         arguments.extend(["--snapshotter", "soci"]);

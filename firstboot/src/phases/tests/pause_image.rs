@@ -34,12 +34,38 @@ fn an_archive_is_imported_once_and_pinned() {
 }
 
 #[test]
-fn an_image_in_the_store_is_left_alone() {
+fn an_image_in_the_store_is_only_pinned() {
     let machine = machine();
+    machine.put(ARCHIVE, IMAGE.as_bytes(), 0o644);
     machine.images.borrow_mut().insert(IMAGE.into(), false);
     work_with(&machine, &sample()).unwrap();
-    assert_eq!(machine.images.borrow().get(IMAGE), Some(&false));
+    assert_eq!(machine.images.borrow().get(IMAGE), Some(&true));
     assert_eq!(warnings(&machine), [""; 0]);
+    let import = format!("ctr --namespace k8s.io images import {ARCHIVE}");
+    assert_eq!(machine.ran(&import), 0);
+}
+
+/// It was in the store, and nobody pinned it any more.
+#[test]
+fn cut_off_between_import_and_label_it_is_pinned_after_all() {
+    let prepared = || {
+        let machine = machine();
+        machine.put(ARCHIVE, IMAGE.as_bytes(), 0o644);
+        machine.changes.set(0);
+        machine
+    };
+    let whole = prepared();
+    work_with(&whole, &sample()).unwrap();
+    for lives in 0..whole.changes.get() {
+        let machine = prepared();
+        machine.lives.set(Some(lives));
+        // That the image is not had stops nothing by itself; what comes after does.
+        let _ = work_with(&machine, &sample());
+        machine.lives.set(None);
+        machine.reboot();
+        work_with(&machine, &sample()).unwrap();
+        assert_eq!(machine.images.borrow().get(IMAGE), Some(&true), "{lives}");
+    }
 }
 
 #[test]
@@ -54,7 +80,8 @@ fn without_the_image_the_node_is_told_of_and_not_stopped() {
         (
             |machine| {
                 machine.fails(
-                    "ctr --namespace k8s.io images check name==localhost/pause:3.10",
+                    "ctr --namespace k8s.io images check \
+                     name==localhost/pause:3.10,labels.\"io.cri-containerd.pinned\"==pinned",
                     "no such socket",
                 );
             },

@@ -71,9 +71,11 @@ impl Pretended {
     pub(super) fn ctr(&self, arguments: &[&str]) -> Result<Ended, Error> {
         match arguments {
             [_, _, "images", "check", .., filter] => {
-                let name = filter.trim_start_matches("name==");
+                let (name, label) = filter.split_once(',').unwrap_or((filter, ""));
+                let name = name.trim_start_matches("name==");
                 let row = format!("{name} type sha256:1 complete (1/1) 1/1 true\n");
-                let is_there = self.images.borrow().contains_key(name);
+                let is_pinned = self.images.borrow().get(name).copied();
+                let is_there = is_pinned.is_some_and(|pinned| pinned || label.is_empty());
                 ok(format!(
                     "REF TYPE DIGEST STATUS SIZE UNPACKED\n{}",
                     if is_there { row.as_str() } else { "" }
