@@ -1,9 +1,9 @@
 //! AWS, asked with the node's own credentials.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::aws::credentials::{self, Credentials, Process, SharedFile, Source};
+use crate::aws::credentials::{self, Credentials, CredentialsError, Process, SharedFile, Source};
 use crate::aws::{AwsError, Budget, Client};
 use crate::credentials::{Provider, provider, ssm};
 use crate::node_config::NodeConfig;
@@ -24,8 +24,14 @@ pub(super) struct Aws<'a> {
     variables: &'a Variables,
     /// The AWS configuration that will be written; none once it is.
     settings: Option<&'a [u8]>,
-    /// Found once: for that a program may have to run.
-    credentials: OnceLock<Credentials>,
+    /// How they were looked for the last time. For that a program may have to run: of
+    /// several that ask at once one looks, and the others wait for what it finds.
+    credentials: Mutex<Option<Looked>>,
+}
+
+struct Looked {
+    outcome: Result<Credentials, CredentialsError>,
+    ended: Duration,
 }
 
 impl<'a> Aws<'a> {
@@ -35,7 +41,7 @@ impl<'a> Aws<'a> {
             config,
             variables,
             settings: None,
-            credentials: OnceLock::new(),
+            credentials: Mutex::default(),
         }
     }
 
@@ -59,25 +65,38 @@ impl<'a> Aws<'a> {
         region: &str,
         question: impl FnOnce(&Client<'_>) -> Result<T, AwsError>,
     ) -> Result<T, AwsError> {
-        let credentials = if let Some(credentials) = self.credentials.get() {
-            credentials
-        } else {
-            let found = self.find()?;
-            self.credentials.get_or_init(|| found)
-        };
+        let credentials = self.credentials()?;
         question(&Client {
             network: self.system,
             clock: self.system,
             variables: self.variables,
             region,
-            credentials,
+            credentials: &credentials,
             budget: BUDGET,
         })
     }
 
+    /// Those that were found; looks for them if they were not, unless somebody looked in
+    /// vain while this one waited.
+    fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let asked = self.system.elapsed();
+        let mut last = self
+            .credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(looked) = &*last
+            && (looked.outcome.is_ok() || looked.ended > asked)
+        {
+            return looked.outcome.clone();
+        }
+        let outcome = self.find();
+        let ended = self.system.elapsed();
+        last.insert(Looked { outcome, ended }).outcome.clone()
+    }
+
     /// The credentials of the provider that the NodeConfig chose, and no others: the
     /// node is not to act as somebody else.
-    fn find(&self) -> Result<Credentials, AwsError> {
+    fn find(&self) -> Result<Credentials, CredentialsError> {
         let source: Box<dyn Source> = match provider(self.config) {
             Ok(Provider::IamRolesAnywhere(settings)) => Box::new(Process {
                 files: self.system,
@@ -97,8 +116,7 @@ impl<'a> Aws<'a> {
                 profile: PROFILE.to_owned(),
             }),
         };
-        let found = credentials::find(&[source.as_ref()], self.system.now())?;
-        Ok(found)
+        credentials::find(&[source.as_ref()], self.system.now())
     }
 }
 

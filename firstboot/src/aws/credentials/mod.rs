@@ -46,7 +46,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Why a source that is there gives no credentials. Never holds what it gave.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CredentialsError {
     /// A source is set up, and fails.
     #[error("{origin} gives no credentials: {reason}")]

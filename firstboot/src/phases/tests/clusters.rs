@@ -438,3 +438,33 @@ fn who_looks_at_a_machine_that_is_not_registered_yet_asks_nobody() {
         found[DESCRIPTION]
     );
 }
+
+/// Each ran the helper, and asked IAM Roles Anywhere for a session.
+#[test]
+fn checks_that_ask_at_once_look_for_credentials_once() {
+    const ASKING: usize = 8;
+    let machine = machine();
+    machine.hook.set(Some(|_, line| {
+        // Time for the others to come here, if nothing holds them.
+        std::thread::yield_now();
+        line.starts_with(HELPER).then(|| Ok(keys()))
+    }));
+    let (config, variables) = (sample(), Variables::default());
+    let settings = "[default]\ncredential_process = /usr/local/bin/aws_signing_helper \
+                    credential-process\n";
+    let cloud = cloud::Aws::new(&machine, &config, &variables);
+    let cloud = cloud.with_settings(Some(settings.as_bytes()));
+    let start = std::sync::Barrier::new(ASKING);
+    std::thread::scope(|scope| {
+        for _ in 0..ASKING {
+            scope.spawn(|| {
+                start.wait();
+                // Nobody answers: it is about the credentials alone.
+                cloud.caller().unwrap_err();
+            });
+        }
+    });
+    let commands = machine.commands.borrow();
+    let ran = commands.iter().filter(|line| line.starts_with(HELPER));
+    assert_eq!(ran.count(), 1, "{commands:?}");
+}
