@@ -18,6 +18,17 @@ const MANAGER: &str = "/etc/systemd/";
 /// Drop-ins of the resolver.
 const RESOLVER: &str = "/run/systemd/resolved.conf.d/";
 
+/// Folders for files of ours alone: without any they go as well, those within others
+/// first.
+const FOLDERS: [&str; 6] = [
+    "/etc/aws/hybrid",
+    "/etc/aws",
+    "/etc/containerd/config.d",
+    "/etc/kubernetes/kubelet/config.json.d",
+    "/etc/systemd/system/containerd.service.d",
+    "/etc/systemd/system/kubelet.service.d",
+];
+
 /// What something of the user's is called from now on that lies where a link belongs.
 const BEFORE: &str = ".before-nodekiln";
 
@@ -196,6 +207,15 @@ pub(super) fn remove(system: &dyn System, paths: &[String]) -> Result<(), Error>
             unit::retire(system, unit)?;
         }
         system.remove(path)?;
+    }
+    for folder in FOLDERS {
+        let is_in_it = |path: &String| {
+            let rest = path.strip_prefix(folder);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        if paths.iter().any(is_in_it) {
+            system.remove_empty(folder)?;
+        }
     }
     if paths.iter().any(|path| path.starts_with(MANAGER)) {
         unit::reload_manager(system)?;

@@ -226,6 +226,21 @@ impl Files for Folder {
             .map_err(failed("removing", path))
     }
 
+    fn remove_empty(&self, folder: &str) -> Result<(), Error> {
+        let is_left = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+            )
+        };
+        match self.locate(folder).and_then(fs::remove_dir) {
+            Err(error) if !is_absent(&error) && !is_left(&error) => {
+                Err(failed("removing", folder)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn empty(&self, folder: &str) -> Result<(), Error> {
         self.locate(folder)
             .and_then(|folder| tree::empty(&folder))

@@ -134,6 +134,10 @@ impl Files for Linux {
         self.files.remove(path)
     }
 
+    fn remove_empty(&self, folder: &str) -> Result<(), Error> {
+        self.files.remove_empty(folder)
+    }
+
     fn empty(&self, folder: &str) -> Result<(), Error> {
         self.manager.alive();
         self.files.empty(folder)

@@ -147,6 +147,9 @@ pub trait Files {
     fn write_all(&self, files: &[NewFile<'_>]) -> Result<(), Error>;
     /// Removes a file or a link; that it is gone already is no error.
     fn remove(&self, path: &str) -> Result<(), Error>;
+    /// Removes a folder in which nothing lies. One that holds something, on which
+    /// something is mounted or that is gone already is no error.
+    fn remove_empty(&self, folder: &str) -> Result<(), Error>;
     /// Removes all that a folder holds and leaves the folder. No link is followed and
     /// no mount is crossed: one that is met is an error. That there is no such folder
     /// is none.

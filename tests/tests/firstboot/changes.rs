@@ -120,8 +120,6 @@ fn files(machine: &Machine) -> BTreeSet<(String, u64, SystemTime)> {
 #[test]
 fn only_what_a_change_is_about_is_written_and_started_anew() {
     let fresh = Machine::new();
-    // Folders stay: it is not known whose they were.
-    fresh.write("etc/kubernetes/kubelet/config.json.d/.keep", "", 0o644);
     let machine = fresh.twin();
     machine.boot("first");
     let mut config = node_config("--v=4");
@@ -247,12 +245,9 @@ fn a_hybrid_node_that_becomes_an_instance_keeps_nothing_of_before() {
     ] {
         assert!(calls.lines().any(|line| line == call), "{call}: {calls}");
     }
-    // One that never was anything else; both know their own clouds. Folders stay: it
-    // is not known whose they were.
+    // One that never was anything else; both know their own clouds.
     let whole = machine();
-    for folder in ["aws/hybrid", "systemd/system"] {
-        whole.write(&format!("etc/{folder}/.keep"), "", 0o644);
-    }
+    whole.write("etc/systemd/system/.keep", "", 0o644);
     join(&whole, &instance(&whole));
     let of_the_cloud = [
         "kubeconfig",
