@@ -197,50 +197,11 @@ fn work(
     skips: &Skips,
 ) -> Result<(), Error> {
     let machine = Machine::read(system);
-    let on_disk = Journal::read(system)?;
-    let is_readable = !matches!(on_disk, OnDisk::Unreadable);
-    let journal = match on_disk {
-        OnDisk::Journal(journal) => journal,
-        OnDisk::Absent | OnDisk::Unreadable => Journal::default(),
+    let mut work = take_up(system, &machine)?;
+    let Some(config) = configuration(&mut work, find, &machine)? else {
+        system.ready();
+        return Ok(());
     };
-    let mut work = Work {
-        system,
-        journal,
-        is_saved: true,
-    };
-    if is_readable {
-        identity::forget_another(&mut work.journal, &machine, system)?;
-    } else {
-        identity::forget_unknown(&mut work.journal, system)?;
-    }
-
-    let found = match find() {
-        Err(error) if error.is_absence() && work.was_done_by(&machine) => {
-            let text = match &error {
-                FindError::NotFound { .. } => "no node configuration is offered any more".into(),
-                error => format!("the node configuration cannot be read now ({error})"),
-            };
-            let text = format!("{text}; this node stays as it is");
-            work.info(&text);
-            system.milestone(&text);
-            system.ready();
-            return Ok(());
-        }
-        found => found,
-    };
-    let documents = |found: &Found| digest(found.documents.iter().map(|it| it.bytes.as_slice()));
-    let inputs = found.as_ref().map(documents).unwrap_or_default();
-    let config = work.phase(Phase::Configuration, &inputs, |work| {
-        let found = found?;
-        let text = format!("node configuration from {} {}", found.source, found.origin);
-        work.info(&text);
-        system.milestone(&text);
-        for ignored in &found.ignored {
-            work.warn(&format!("not used: {ignored}"));
-        }
-        read(&found)
-    })?;
-
     // Nothing of this machine's is kept before its identity is known to be its own.
     work.phase(Phase::Identity, "", |work| {
         if identity::establish(&mut work.journal, &machine, system)? {
@@ -248,11 +209,75 @@ fn work(
         }
         Ok(())
     })?;
+    let variables = environment::of_ourselves(&config, variables);
+    system.use_variables(&variables);
+    join(&mut work, config, &variables, skips)?;
+    if work.is_saved { Ok(()) } else { work.save() }
+}
 
-    let variables = &environment::of_ourselves(&config, variables);
-    system.use_variables(variables);
-    let facts = prepare::prepare(&mut work, &config, variables)?;
-    let described = cluster::establish(&mut work, &config, &facts, variables)?;
+/// Takes the work up where the journal says that it was left.
+fn take_up<'a>(system: &'a dyn System, machine: &Machine) -> Result<Work<'a>, Error> {
+    let on_disk = Journal::read(system)?;
+    let is_readable = !matches!(on_disk, OnDisk::Unreadable);
+    let mut journal = match on_disk {
+        OnDisk::Journal(journal) => journal,
+        OnDisk::Absent | OnDisk::Unreadable => Journal::default(),
+    };
+    if is_readable {
+        identity::forget_another(&mut journal, machine, system)?;
+    } else {
+        identity::forget_unknown(&mut journal, system)?;
+    }
+    Ok(Work {
+        system,
+        journal,
+        is_saved: true,
+    })
+}
+
+/// The NodeConfig; none where the machine is a node that stays as it is.
+fn configuration(
+    work: &mut Work<'_>,
+    find: &dyn Fn() -> Result<Found, FindError>,
+    machine: &Machine,
+) -> Result<Option<NodeConfig>, Error> {
+    let found = match find() {
+        Err(error) if error.is_absence() && work.was_done_by(machine) => {
+            let text = match &error {
+                FindError::NotFound { .. } => "no node configuration is offered any more".into(),
+                error => format!("the node configuration cannot be read now ({error})"),
+            };
+            let text = format!("{text}; this node stays as it is");
+            work.info(&text);
+            work.system.milestone(&text);
+            return Ok(None);
+        }
+        found => found,
+    };
+    let documents = |found: &Found| digest(found.documents.iter().map(|it| it.bytes.as_slice()));
+    let inputs = found.as_ref().map(documents).unwrap_or_default();
+    work.phase(Phase::Configuration, &inputs, |work| {
+        let found = found?;
+        let text = format!("node configuration from {} {}", found.source, found.origin);
+        work.info(&text);
+        work.system.milestone(&text);
+        for ignored in &found.ignored {
+            work.warn(&format!("not used: {ignored}"));
+        }
+        read(&found).map(Some)
+    })
+}
+
+/// Makes a node of the machine.
+fn join(
+    work: &mut Work<'_>,
+    config: NodeConfig,
+    variables: &Variables,
+    skips: &Skips,
+) -> Result<(), Error> {
+    let system = work.system;
+    let facts = prepare::prepare(work, &config, variables)?;
+    let described = cluster::establish(work, &config, &facts, variables)?;
     let config = cluster::filled(config, described.as_ref());
     let cloud = cloud::Aws::new(system, &config, variables);
     let cluster = described.map(|it| it.as_checks_see_it());
@@ -275,7 +300,7 @@ fn work(
         system.status_line(step.phase.name());
         work.phase(step.phase, &inputs, |work| (step.act)(work, &node, &inputs))?;
     }
-    if work.is_saved { Ok(()) } else { work.save() }
+    Ok(())
 }
 
 /// Reads and checks what was found.
