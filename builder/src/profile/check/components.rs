@@ -138,58 +138,78 @@ fn archive(part: &Component, source: &ComponentSource, problems: &mut Problems) 
             return;
         }
     };
-    let endings = catalog::ARCHIVE_ENDINGS.join(", ");
     let is_archive = catalog::is_archive(&file);
-    let key = if source.url.is_some() { "url" } else { "path" };
-    match (&source.member, is_archive) {
-        (Some(member), true) => {
-            let clean = member.trim_start_matches("./").trim_end_matches('/');
-            let inside = !member.starts_with('/')
-                && clean
-                    .split('/')
-                    .all(|step| !matches!(step, "" | "." | "..") && !step.contains('\0'));
-            if !inside {
-                problems.add(
-                    &path(part, &["member"]),
-                    format!("'{}' is no path in an archive", shortened(member)),
-                    "write it as `tar -t` prints it, such as bin/kubelet",
-                );
-            }
-        }
-        (Some(_), false) => problems.add(
+    match &source.member {
+        Some(member) if is_archive => inside(part, member, problems),
+        Some(_) => problems.add(
             &path(part, &["member"]),
             format!("'{}' is no archive, so it has no members", shortened(&file)),
-            format!("remove `member`, or give an archive ({endings})"),
+            format!("remove `member`, or give an archive ({})", endings()),
         ),
-        (None, true) if matches!(part.shape, Shape::Program { .. }) => problems.add(
-            &path(part, &[key]),
+        None => {
+            let key = if source.url.is_some() { "url" } else { "path" };
+            without_member(part, &path(part, &[key]), &file, is_archive, problems);
+        }
+    }
+}
+
+fn endings() -> String {
+    catalog::ARCHIVE_ENDINGS.join(", ")
+}
+
+/// A member is named as a path within its archive.
+fn inside(part: &Component, member: &str, problems: &mut Problems) {
+    let clean = member.trim_start_matches("./").trim_end_matches('/');
+    let inside = !member.starts_with('/')
+        && clean
+            .split('/')
+            .all(|step| !matches!(step, "" | "." | "..") && !step.contains('\0'));
+    if !inside {
+        problems.add(
+            &path(part, &["member"]),
+            format!("'{}' is no path in an archive", shortened(member)),
+            "write it as `tar -t` prints it, such as bin/kubelet",
+        );
+    }
+}
+
+/// A file is what the component needs, as far as its name tells.
+fn without_member(
+    part: &Component,
+    at: &[&str],
+    file: &str,
+    is_archive: bool,
+    problems: &mut Problems,
+) {
+    let is_compressed = || {
+        let file = file.to_ascii_lowercase();
+        let mut endings = [".gz", ".xz", ".zst", ".bz2", ".zip"].iter();
+        endings.any(|ending| file.ends_with(ending))
+    };
+    match part.shape {
+        Shape::Program { .. } if is_archive => problems.add(
+            at,
             format!(
                 "'{}' is an archive, and nothing says which member is {}",
-                shortened(&file),
+                shortened(file),
                 part.label
             ),
             "add `member` with the path of the program in the archive",
         ),
-        (None, false) if matches!(part.shape, Shape::Programs { .. }) => problems.add(
-            &path(part, &[key]),
+        Shape::Programs { .. } if !is_archive => problems.add(
+            at,
             format!(
                 "{} is several programs, and '{}' is no archive",
                 part.label,
-                shortened(&file)
+                shortened(file)
             ),
-            format!("give an archive ({endings})"),
+            format!("give an archive ({})", endings()),
         ),
-        (None, false)
-            if [".gz", ".xz", ".zst", ".bz2", ".zip"]
-                .iter()
-                .any(|ending| file.to_ascii_lowercase().ends_with(ending)) =>
-        {
-            problems.add(
-                &path(part, &[key]),
-                format!("'{}' is compressed, but no archive", shortened(&file)),
-                format!("unpack it first, or give an archive ({endings})"),
-            );
-        }
+        _ if !is_archive && is_compressed() => problems.add(
+            at,
+            format!("'{}' is compressed, but no archive", shortened(file)),
+            format!("unpack it first, or give an archive ({})", endings()),
+        ),
         _ => {}
     }
 }

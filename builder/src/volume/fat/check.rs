@@ -99,27 +99,40 @@ fn no_fat(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-impl<'a> Check<'a> {
-    fn open(storage: &'a dyn Storage) -> io::Result<Self> {
-        let mut boot = [0; 512];
-        storage.read_at(&mut boot, 0)?;
-        let sector = u64::from(get16(&boot, 11));
+/// What the boot sector says; sizes and places in bytes.
+struct Layout {
+    width: Width,
+    cluster_size: u64,
+    clusters: u64,
+    root: Root,
+    /// Where the clusters begin.
+    data: u64,
+    fs_info: Option<u64>,
+    copies: u64,
+    table: u64,
+    table_size: u64,
+}
+
+impl Layout {
+    /// Reads the boot sector of a partition of `size` bytes.
+    fn read(boot: &[u8; 512], size: u64) -> io::Result<Self> {
+        let sector = u64::from(get16(boot, 11));
         let per_cluster = u64::from(boot[13]);
         if !matches!(sector, 512 | 1024 | 2048 | 4096) || !per_cluster.is_power_of_two() {
             return Err(no_fat("the boot sector makes no sense"));
         }
-        let reserved = u64::from(get16(&boot, 14));
+        let reserved = u64::from(get16(boot, 14));
         let copies = u64::from(boot[16]);
-        let root_entries = u64::from(get16(&boot, 17));
+        let root_entries = u64::from(get16(boot, 17));
         let either =
             |short: u16, long: u32| u64::from(if short == 0 { long } else { short.into() });
-        let sectors = either(get16(&boot, 19), get32(&boot, 32));
-        let table_sectors = either(get16(&boot, 22), get32(&boot, 36));
+        let sectors = either(get16(boot, 19), get32(boot, 32));
+        let table_sectors = either(get16(boot, 22), get32(boot, 36));
         let root_start = (reserved + copies * table_sectors) * sector;
         let root_sectors = (root_entries * ENTRY as u64).div_ceil(sector);
         let data = root_start + root_sectors * sector;
         let end = sectors * sector;
-        if copies == 0 || table_sectors == 0 || data >= end || end > storage.size() {
+        if copies == 0 || table_sectors == 0 || data >= end || end > size {
             return Err(no_fat(
                 "the boot sector contradicts itself or the partition",
             ));
@@ -128,48 +141,68 @@ impl<'a> Check<'a> {
         let clusters = (end - data) / cluster_size;
         // 12 or 16 bits are told by the number of clusters; 32 also by the place
         // of the table's size, since small FAT32 exist.
-        let width = if get16(&boot, 22) == 0 {
+        let width = if get16(boot, 22) == 0 {
             Width::Fat32
         } else if clusters < 4085 {
             Width::Fat12
         } else {
             Width::Fat16
         };
-        let bits = match width {
-            Width::Fat12 => 12,
-            Width::Fat16 => 16,
-            Width::Fat32 => 32,
-        };
+        Ok(Self {
+            width,
+            cluster_size,
+            clusters,
+            root: if width == Width::Fat32 {
+                Root::Cluster(get32(boot, 44))
+            } else {
+                Root::Fixed(root_start..data)
+            },
+            data,
+            fs_info: (width == Width::Fat32).then(|| u64::from(get16(boot, 48)) * sector),
+            copies,
+            table: reserved * sector,
+            table_size: table_sectors * sector,
+        })
+    }
+}
+
+impl<'a> Check<'a> {
+    fn open(storage: &'a dyn Storage) -> io::Result<Self> {
+        let mut boot = [0; 512];
+        storage.read_at(&mut boot, 0)?;
+        let layout = Layout::read(&boot, storage.size())?;
+        let clusters = layout.clusters;
         if clusters > MOST_CLUSTERS {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!("it has {clusters} clusters, which is more than is checked here"),
             ));
         }
+        let bits = match layout.width {
+            Width::Fat12 => 12,
+            Width::Fat16 => 16,
+            Width::Fat32 => 32,
+        };
         let used = ((clusters + 2) * bits).div_ceil(8);
-        if used > table_sectors * sector {
+        if used > layout.table_size {
             return Err(no_fat("the table is too small for the clusters"));
         }
         // What is behind the last cluster's entry means nothing.
         let mut table = vec![0; used as usize];
-        storage.read_at(&mut table, reserved * sector)?;
+        storage.read_at(&mut table, layout.table)?;
         let mut check = Self {
             storage,
-            width,
-            cluster_size,
-            data,
+            width: layout.width,
+            cluster_size: layout.cluster_size,
+            data: layout.data,
             clusters,
-            root: if width == Width::Fat32 {
-                Root::Cluster(get32(&boot, 44))
-            } else {
-                Root::Fixed(root_start..data)
-            },
-            fs_info: (width == Width::Fat32).then(|| u64::from(get16(&boot, 48)) * sector),
+            root: layout.root,
+            fs_info: layout.fs_info,
             claimed: vec![false; clusters as usize + 2],
             findings: Vec::new(),
             table,
         };
-        check.compare_copies(reserved * sector, copies, table_sectors * sector)?;
+        check.compare_copies(layout.table, layout.copies, layout.table_size)?;
         Ok(check)
     }
 
@@ -318,33 +351,27 @@ impl<'a> Check<'a> {
     fn check_folder(&mut self, folder: &Folder, waiting: &mut Vec<Folder>) -> io::Result<()> {
         let raw = self.read_folder(folder)?;
         let Folder { path, own, .. } = folder;
-        let own = *own;
         let mut names = std::collections::HashSet::new();
         for (index, entry) in raw.chunks(ENTRY).enumerate() {
             if entry[0] == 0 {
                 break;
             }
             let attributes = entry[11];
-            if entry[0] == 0xE5 || attributes & 0x3F == ATTRIBUTE_LONG_NAME {
+            if entry[0] == 0xE5
+                || attributes & 0x3F == ATTRIBUTE_LONG_NAME
+                || attributes & ATTRIBUTE_LABEL != 0
+            {
                 continue;
             }
-            if attributes & ATTRIBUTE_LABEL != 0 {
-                continue;
-            }
-            let first = u32::from(get16(entry, 20)) << 16 | u32::from(get16(entry, 26));
-            let first = if self.width == Width::Fat32 {
-                first
-            } else {
-                first & 0xFFFF
-            };
             let short = String::from_utf8_lossy(&entry[..11]).trim_end().to_owned();
             if let (Some((here, parent)), true) = (own, index < 2) {
                 let wanted = if index == 0 {
-                    (".", here)
+                    (".", *here)
                 } else {
-                    ("..", parent)
+                    ("..", *parent)
                 };
-                if (short.as_str(), first) != wanted || attributes & ATTRIBUTE_FOLDER == 0 {
+                let found = (short.as_str(), self.first(entry));
+                if found != wanted || attributes & ATTRIBUTE_FOLDER == 0 {
                     self.find(format!("{path} does not begin with '.' and '..'"));
                 }
                 continue;
@@ -353,37 +380,57 @@ impl<'a> Check<'a> {
             if !names.insert(entry[..11].to_vec()) {
                 self.find(format!("the name {name} is there twice"));
             }
-            let size = u64::from(get32(entry, 28));
-            if attributes & ATTRIBUTE_FOLDER != 0 {
-                let chain = self.chain(first, &name);
-                if size != 0 {
-                    self.find(format!("the folder {name} has a size"));
-                }
-                let parent = match (own, &self.root) {
-                    (Some((here, _)), _) => here,
-                    // In the root, '..' is 0 whatever the root's cluster.
-                    (None, _) => 0,
-                };
-                if name.len() > MOST_PATH {
-                    self.find("there are folders deeper than any path reaches");
-                    continue;
-                }
-                waiting.push(Folder {
-                    path: name,
-                    content: Extent::Clusters(chain),
-                    own: Some((first, parent)),
-                });
-            } else if first == 0 {
-                if size != 0 {
-                    self.find(format!("{name} has a size but no content"));
-                }
+            if attributes & ATTRIBUTE_FOLDER == 0 {
+                self.check_file(entry, &name);
             } else {
-                let clusters = self.chain(first, &name).len() as u64;
-                if size.div_ceil(self.cluster_size) != clusters {
-                    self.find(format!("{name} has {size} bytes in {clusters} clusters"));
-                }
+                waiting.extend(self.folder_within(folder, entry, name));
             }
         }
         Ok(())
+    }
+
+    /// The first cluster of what an entry is about.
+    fn first(&self, entry: &[u8]) -> u32 {
+        let low = u32::from(get16(entry, 26));
+        if self.width == Width::Fat32 {
+            u32::from(get16(entry, 20)) << 16 | low
+        } else {
+            low
+        }
+    }
+
+    fn check_file(&mut self, entry: &[u8], name: &str) {
+        let size = u64::from(get32(entry, 28));
+        let first = self.first(entry);
+        if first == 0 {
+            if size != 0 {
+                self.find(format!("{name} has a size but no content"));
+            }
+            return;
+        }
+        let clusters = self.chain(first, name).len() as u64;
+        if size.div_ceil(self.cluster_size) != clusters {
+            self.find(format!("{name} has {size} bytes in {clusters} clusters"));
+        }
+    }
+
+    /// A folder that an entry of another one leads to; none that nobody could name.
+    fn folder_within(&mut self, folder: &Folder, entry: &[u8], name: String) -> Option<Folder> {
+        let first = self.first(entry);
+        let chain = self.chain(first, &name);
+        if get32(entry, 28) != 0 {
+            self.find(format!("the folder {name} has a size"));
+        }
+        if name.len() > MOST_PATH {
+            self.find("there are folders deeper than any path reaches");
+            return None;
+        }
+        // In one of the root, '..' is 0 whatever the root's cluster.
+        let parent = folder.own.map_or(0, |(here, _)| here);
+        Some(Folder {
+            path: name,
+            content: Extent::Clusters(chain),
+            own: Some((first, parent)),
+        })
     }
 }
