@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 
 use crate::machine::{Machine, assert_same};
-use crate::tracing::{start_with, steps};
+use crate::tracing::{side_by_side, start_with, steps};
 use crate::{Tree, text};
 
 const FULL: (&str, &str) = ("No space left on device", "make room");
@@ -42,15 +42,17 @@ fn a_disk_that_fails_at_any_step_is_told_and_the_work_goes_on_after() {
     let steps = steps(&whole, &["run"]);
     let trees = (fresh.settled(), whole.settled());
     assert!(steps.len() > 70, "{} steps", steps.len());
-    let errors = [("ENOSPC", FULL), ("EROFS", READ_ONLY)];
-    for (step, (error, told)) in steps.iter().zip(errors.iter().cycle()) {
-        let machine = fresh.twin();
-        let output = start_with(&machine, &["run"], step, &format!("error={error}"));
-        assert_refused(&machine, &output, &step.path, *told, &step.line);
-        assert_nothing_is_half_written(&machine, &trees.0, &trees.1, &step.line);
-        machine.boot(&step.line);
-        machine.assert_is_as(&whole, &step.line);
-    }
+    side_by_side(&steps, |step| {
+        for (error, told) in [("ENOSPC", FULL), ("EROFS", READ_ONLY)] {
+            let what = format!("{error} of {}", step.line);
+            let machine = fresh.twin();
+            let output = start_with(&machine, &["run"], step, &format!("error={error}"));
+            assert_refused(&machine, &output, &step.path, told, &what);
+            assert_nothing_is_half_written(&machine, &trees.0, &trees.1, &what);
+            machine.boot(&what);
+            machine.assert_is_as(&whole, &what);
+        }
+    });
 }
 
 /// A machine on a file system of its own, of which only the service manager's notes

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use crate::machine::Machine;
 use crate::text;
-use crate::tracing::{start_with, steps};
+use crate::tracing::{side_by_side, start_with, steps};
 
 /// Kills `arguments` at each of its steps on a machine like `before`, starts it again,
 /// and has the machine be as after a run that nobody disturbed.
@@ -12,7 +12,7 @@ pub fn killed_at_every_step(before: &Machine, arguments: &[&str], least: usize) 
     let whole = before.twin();
     let steps = steps(&whole, arguments);
     assert!(steps.len() > least, "{} steps", steps.len());
-    for step in &steps {
+    side_by_side(&steps, |step| {
         let machine = before.twin();
         let killed = start_with(&machine, arguments, step, "signal=KILL");
         let said = text(&killed.stderr);
@@ -21,7 +21,7 @@ pub fn killed_at_every_step(before: &Machine, arguments: &[&str], least: usize) 
         let said = text(&output.stderr);
         assert!(output.status.success(), "{}: {said}", step.line);
         machine.assert_is_as(&whole, &step.line);
-    }
+    });
 }
 
 #[test]

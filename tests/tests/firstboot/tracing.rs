@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::num::NonZero;
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::machine::Machine;
 use crate::text;
@@ -106,4 +109,19 @@ pub fn start_with(machine: &Machine, arguments: &[&str], step: &Step, what: &str
     let inject = format!("inject={}:{what}:when={}", step.call, step.number);
     let strace = ["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     machine.command(&strace, arguments).output().unwrap()
+}
+
+/// Does something with each of them, as many at once as there are processors.
+pub fn side_by_side<T: Sync>(all: &[T], act: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    act(one);
+                }
+            });
+        }
+    });
 }
