@@ -3,10 +3,14 @@
 //! beside it. What it cannot have is a kernel of its own.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::fs::FileType;
 use serde_json::Value;
 
 use crate::cloud::certificates::Authority;
@@ -47,6 +51,9 @@ pub const ROLES_ANYWHERE: &str = "    iamRolesAnywhere:\n      nodeName: node-1\
     trustAnchorArn: arn:aws:rolesanywhere:us-west-2:111122223333:trust-anchor/a\n      \
     profileArn: arn:aws:rolesanywhere:us-west-2:111122223333:profile/b\n      \
     roleArn: arn:aws:iam::111122223333:role/hybrid-node\n";
+
+/// A line that no console of first boot has.
+const END: &str = "the test ends here";
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -216,6 +223,76 @@ impl Machine {
             console: self.read("dev/console"),
             journal,
         }
+    }
+
+    /// Runs `firstboot run` until a line of the console has all these words, then kills
+    /// it; gives the console.
+    ///
+    /// # Panics
+    /// When the time passes without such a line.
+    pub fn boot_until_told(
+        &self,
+        variables: &[(&str, &str)],
+        told: &[&str],
+        limit: Duration,
+    ) -> String {
+        let deadline = Instant::now() + limit;
+        let mut command = self.command(&["run"], variables);
+        let path = self.path("dev/console");
+        fs::remove_file(&path).expect("it was made");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).expect("a pipe");
+        // Written by this test too, so that it never ends by itself.
+        let mut pipe = fs::File::options();
+        let mut pipe = pipe.read(true).write(true).open(path).expect("opened");
+        let reader = BufReader::new(pipe.try_clone().expect("a second handle"));
+        let (sender, lines) = mpsc::channel();
+        let reading = thread::spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                if line == END || sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chroot must be installed");
+        let mut console = String::new();
+        let is_told = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = lines.recv_timeout(left) else {
+                break false;
+            };
+            console += &line;
+            console.push('\n');
+            if told.iter().all(|word| line.contains(word)) {
+                break true;
+            }
+        };
+        // It may have ended; then there is nothing to end.
+        let _ = child.kill();
+        let _ = child.wait();
+        pipe.write_all(format!("{END}\n").as_bytes())
+            .expect("written");
+        reading.join().expect("it reads to its end");
+        assert!(is_told, "{told:?} was not told in {limit:?}: {console}");
+        console
+    }
+
+    /// Another program in the machine and its network, with nothing of this process's
+    /// environment.
+    pub fn other_command(&self, words: &[&str]) -> Command {
+        let mut command = self.namespace.command(Path::new("chroot"));
+        command
+            .arg(self.root.folder())
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/root");
+        command
     }
 
     /// `firstboot` in the machine.

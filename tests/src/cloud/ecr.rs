@@ -6,8 +6,11 @@ use serde_json::json;
 
 use super::message::{Answer, Asked};
 use super::refusal::Refusal;
-use super::state::random;
-use super::{Service, State, signature_v4};
+use super::state::{Password, random};
+use super::{Service, State, registry, signature_v4};
+
+/// How long a password is good for, in seconds.
+const HOURS: i64 = 12 * 3600;
 
 const PREFIX: &str = "AmazonEC2ContainerRegistry_V20150921.";
 
@@ -20,10 +23,13 @@ pub fn answer(state: &State, asked: &Asked) -> Result<Answer, Refusal> {
     }
     state.permit(&key, "ecr:GetAuthorizationToken", "*")?;
     let world = state.lock().world.clone();
-    let password = STANDARD.encode(format!("AWS:{}", random()));
+    let (password, end) = (random(), state.now() + HOURS);
+    let token = STANDARD.encode(format!("{}:{password}", registry::USER));
+    let given = Password { key, end };
+    state.lock().passwords.insert(password, given);
     let body = json!({ "authorizationData": [{
-        "authorizationToken": password,
-        "expiresAt": state.now() + 12 * 3600,
+        "authorizationToken": token,
+        "expiresAt": end,
         "proxyEndpoint": format!("https://{}.dkr.ecr.{}.amazonaws.com", world.account, world.region),
     }]});
     Ok(Answer::of(

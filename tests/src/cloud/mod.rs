@@ -20,6 +20,7 @@ pub mod identity;
 pub mod imds;
 pub mod message;
 pub mod refusal;
+pub mod registry;
 pub mod roles_anywhere;
 pub mod serve;
 pub mod signature_v4;
@@ -54,13 +55,15 @@ pub enum Service {
     RolesAnywhere,
     /// Elastic Container Registry.
     Ecr,
+    /// The registries that hold its images.
+    Registry,
     /// The API server of the cluster, as far as it answers to strangers.
     Cluster,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Imds,
         Self::Eks,
         Self::Sts,
@@ -68,6 +71,7 @@ impl Service {
         Self::Ssm,
         Self::RolesAnywhere,
         Self::Ecr,
+        Self::Registry,
         Self::Cluster,
     ];
 
@@ -81,15 +85,18 @@ impl Service {
             Self::Ssm => "ssm",
             Self::RolesAnywhere => "rolesanywhere",
             Self::Ecr => "ecr",
+            Self::Registry => "registry",
             Self::Cluster => "cluster",
         }
     }
 
-    /// The name by which it is found in a region; the metadata service has none.
+    /// The name by which it is found in a region; the metadata service has none. That of
+    /// registries is for those of all accounts, as in a certificate.
     pub fn host(self, region: &str) -> Option<String> {
         match self {
             Self::Imds => None,
             Self::Ecr => Some(format!("api.ecr.{region}.amazonaws.com")),
+            Self::Registry => Some(format!("*.dkr.ecr.{region}.amazonaws.com")),
             Self::Cluster => Some(format!(
                 "0123456789abcdef0123456789abcdef.gr7.{region}.eks.amazonaws.com"
             )),
@@ -99,8 +106,12 @@ impl Service {
 
     /// Whose name that is.
     pub fn named(host: &str, region: &str) -> Option<Self> {
+        let of_account = host
+            .split_once(".dkr.")
+            .map(|(_, rest)| format!("*.dkr.{rest}"));
+        let name = of_account.as_deref().unwrap_or(host);
         let mut all = Self::ALL.into_iter();
-        all.find(|service| service.host(region).as_deref() == Some(host))
+        all.find(|service| service.host(region).as_deref() == Some(name))
     }
 
     /// The variable by which SDKs are sent here, if there is one.
@@ -113,7 +124,7 @@ impl Service {
             Self::Ssm => Some("AWS_ENDPOINT_URL_SSM"),
             Self::RolesAnywhere => Some("AWS_ENDPOINT_URL_ROLESANYWHERE"),
             Self::Ecr => Some("AWS_ENDPOINT_URL_ECR"),
-            Self::Cluster => None,
+            Self::Registry | Self::Cluster => None,
         }
     }
 
@@ -123,7 +134,9 @@ impl Service {
             Self::Sts => Dialect::Query,
             Self::Ec2 => Dialect::Ec2,
             Self::Ssm | Self::Ecr => Dialect::Json,
-            Self::Imds | Self::Eks | Self::RolesAnywhere | Self::Cluster => Dialect::RestJson,
+            Self::Imds | Self::Eks | Self::RolesAnywhere | Self::Registry | Self::Cluster => {
+                Dialect::RestJson
+            }
         }
     }
 
@@ -132,6 +145,7 @@ impl Service {
         let answered = match self {
             Self::Imds => return imds::answer(state, asked),
             Self::Cluster => return cluster::answer(state, asked),
+            Self::Registry => return registry::answer(state, asked),
             Self::Eks => eks::answer(state, asked),
             Self::Sts => sts::answer(state, asked),
             Self::Ec2 => ec2::answer(state, asked),

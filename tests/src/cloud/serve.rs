@@ -244,7 +244,7 @@ fn throttled(service: Service) -> Answer {
     let (status, code) = match service {
         Service::Ec2 => (503, "RequestLimitExceeded"),
         Service::Eks => (429, "TooManyRequestsException"),
-        Service::Imds | Service::Cluster => (429, "Throttling"),
+        Service::Imds | Service::Cluster | Service::Registry => (429, "Throttling"),
         Service::Sts => (400, "Throttling"),
         Service::Ssm | Service::Ecr | Service::RolesAnywhere => (400, "ThrottlingException"),
     };

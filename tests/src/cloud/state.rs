@@ -30,6 +30,16 @@ pub struct Machine {
     pub fingerprint: String,
 }
 
+/// Who asked for a password of registries, and until when it is good, in seconds since
+/// 1970.
+#[derive(Debug, Clone)]
+pub struct Password {
+    /// The key that asked.
+    pub key: Key,
+    /// When it ends.
+    pub end: i64,
+}
+
 /// A request as the record keeps it: without anything secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -58,6 +68,8 @@ pub struct Inner {
     pub machines: Vec<Machine>,
     /// Tokens of the metadata service, and when they end.
     pub tokens: HashMap<String, i64>,
+    /// Passwords of registries.
+    pub passwords: HashMap<String, Password>,
     /// What was asked.
     pub record: Vec<Record>,
 }
@@ -81,6 +93,7 @@ impl State {
             faults,
             machines: Vec::new(),
             tokens: HashMap::new(),
+            passwords: HashMap::new(),
             record: Vec::new(),
         };
         Self {

@@ -1,6 +1,8 @@
 //! What the world holds, as a JSON file says it. A person can write one by hand; tests
 //! begin with [`World::sample`].
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
@@ -41,6 +43,9 @@ pub struct World {
     /// Profiles of Roles Anywhere.
     #[serde(default)]
     pub profiles: Vec<Profile>,
+    /// Repositories of images.
+    #[serde(default)]
+    pub repositories: Vec<Repository>,
     /// What goes wrong from the start.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -176,6 +181,19 @@ pub struct Profile {
     pub accepts_session_name: bool,
 }
 
+/// A repository of a private registry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Repository {
+    /// The account whose registry it is in.
+    pub registry: String,
+    /// Its name, such as `eks/pause`.
+    pub name: String,
+    /// Folder with its images as an OCI layout; the annotation
+    /// `org.opencontainers.image.ref.name` is a tag.
+    pub layout: PathBuf,
+}
+
 impl World {
     /// A small world: a cluster `farm`, an instance, an activation and one key.
     #[must_use]
@@ -238,6 +256,7 @@ impl World {
                 roles: vec![role],
                 accepts_session_name: true,
             }],
+            repositories: Vec::new(),
             faults: Vec::new(),
         }
     }
