@@ -57,6 +57,16 @@ pub enum Network {
         /// Whether the guest is cut off from everything outside.
         restricted: bool,
     },
+    /// An interface of this machine: the guest is in the network that it is in, a
+    /// bridge for example. Without root that takes a network namespace of one's own,
+    /// such as `unshare -rn` makes.
+    Tap {
+        /// The interface, of kind tap; made if there is none of this name.
+        name: String,
+        /// Address of the guest's network card; QEMU's own choice otherwise, which is
+        /// the same for every guest.
+        mac: Option<String>,
+    },
 }
 
 impl Default for Network {
@@ -96,6 +106,10 @@ pub struct BootOptions {
     /// The image. It is never written: an overlay takes all changes and is
     /// thrown away. `None` only with a kernel alone.
     pub image: Option<PathBuf>,
+    /// Where the overlay is kept, mode 0600: made by the first boot, and continued by
+    /// those after it, which find the disk as the guest left it. It needs its image,
+    /// where it was.
+    pub overlay: Option<PathBuf>,
     /// The guest's instruction set.
     pub architecture: Architecture,
     /// The seed and its format.
@@ -125,6 +139,9 @@ pub struct BootOptions {
     pub manufacturer: Option<String>,
     /// Serial number of the machine (SMBIOS type 1).
     pub serial_number: Option<String>,
+    /// What the guest's hardware clock shows at power-on, in UTC:
+    /// `2026-01-31T12:00:00`; the time of this machine otherwise.
+    pub clock: Option<String>,
     /// The network.
     pub network: Network,
     /// A kernel to load without firmware.
@@ -145,6 +162,7 @@ impl Default for BootOptions {
     fn default() -> Self {
         Self {
             image: None,
+            overlay: None,
             architecture: Architecture::HOST.unwrap_or(Architecture::X86_64),
             seed: None,
             seed_bus: SeedBus::default(),
@@ -159,6 +177,7 @@ impl Default for BootOptions {
             disk_size: None,
             manufacturer: None,
             serial_number: None,
+            clock: None,
             network: Network::default(),
             direct_kernel: None,
             console_log: None,
@@ -206,6 +225,9 @@ impl BootOptions {
         }
         if !(1..=64).contains(&self.cpus) {
             return refuse(format!("{} CPUs", self.cpus), "are not 1 to 64");
+        }
+        if self.overlay.is_some() && self.image.is_none() {
+            return refuse("an overlay".to_owned(), "needs an image to lie over");
         }
         if !self.guest_commands.is_empty() && self.seed.is_none() {
             return refuse(
@@ -359,7 +381,11 @@ async fn prepare(
     sockets: &Sockets,
 ) -> Result<Files> {
     let disk = match &options.image {
-        Some(image) => Some(image::overlay(image, folder, options.disk_size).await?),
+        Some(image) => {
+            let own = folder.join("overlay.qcow2");
+            let overlay = options.overlay.as_deref().unwrap_or(&own);
+            Some(image::overlay(image, overlay, options.disk_size).await?)
+        }
         None => None,
     };
     let seed = match &options.seed {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::AcceleratorKind;
-use crate::boot::{BootOptions, Network, SeedBus};
+use crate::boot::{BootOptions, GuestService, HostForward, Network, SeedBus};
 use crate::error::{Error, Result};
 use crate::firmware::Firmware;
 use crate::machine::Architecture;
@@ -85,7 +85,10 @@ pub(crate) fn arguments(
                 .pair("-device", "scsi-cd,drive=seed"),
         };
     }
-    network(&mut line, options);
+    network(&mut line, options)?;
+    if let Some(clock) = &options.clock {
+        line.pair("-rtc", format!("base={}", checked_clock(clock)?));
+    }
     if let Some(fields) = smbios(options)? {
         line.pair("-smbios", fields);
     }
@@ -128,17 +131,35 @@ fn machine(
     Ok(())
 }
 
-fn network(line: &mut Line, options: &BootOptions) {
-    let Network::User {
-        forwards,
-        services,
-        restricted,
-    } = &options.network
-    else {
-        return;
+fn network(line: &mut Line, options: &BootOptions) -> Result<()> {
+    let (value, mac) = match &options.network {
+        Network::None => return Ok(()),
+        Network::User {
+            forwards,
+            services,
+            restricted,
+        } => (user_network(forwards, services, *restricted), None),
+        Network::Tap { name, mac } => (
+            // No scripts: who made the interface has put it where it belongs.
+            format!(
+                "tap,id=net,ifname={},script=no,downscript=no",
+                checked_tap(name)?
+            ),
+            mac.as_deref(),
+        ),
     };
+    // No option ROM: firmware must not go on to boot from the network.
+    let mut device = "virtio-net-pci,netdev=net,romfile=".to_owned();
+    if let Some(mac) = mac {
+        device.extend([",mac=", checked_mac(mac)?]);
+    }
+    line.pair("-netdev", value).pair("-device", device);
+    Ok(())
+}
+
+fn user_network(forwards: &[HostForward], services: &[GuestService], restricted: bool) -> String {
     let mut value = "user,id=net".to_owned();
-    if *restricted {
+    if restricted {
         value += ",restrict=on";
     }
     for forward in forwards {
@@ -152,9 +173,58 @@ fn network(line: &mut Line, options: &BootOptions) {
             service.address, service.port
         );
     }
-    // No option ROM: firmware must not go on to boot from the network.
-    line.pair("-netdev", value)
-        .pair("-device", "virtio-net-pci,netdev=net,romfile=");
+    value
+}
+
+/// The name of an interface, by the kernel's rules (`dev_valid_name`) and QEMU's.
+fn checked_tap(name: &str) -> Result<&str> {
+    let fits = |c: char| c.is_ascii_graphic() && !"/:,".contains(c);
+    if (1..16).contains(&name.len()) && name.chars().all(fits) && ![".", ".."].contains(&name) {
+        return Ok(name);
+    }
+    Err(Error::option(
+        format!("interface '{}'", name.escape_default()),
+        "is not 1 to 15 printable ASCII characters without '/', ':' and ','",
+    ))
+}
+
+/// Six bytes in hexadecimal, the address of one card.
+fn checked_mac(mac: &str) -> Result<&str> {
+    let bytes: Option<Vec<u8>> = mac
+        .split(':')
+        .map(|byte| {
+            let is_hex = byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit());
+            u8::from_str_radix(byte, 16).ok().filter(|_| is_hex)
+        })
+        .collect();
+    // The lowest bit of the first byte marks groups of cards.
+    if bytes.is_some_and(|bytes| bytes.len() == 6 && bytes[0] & 1 == 0) {
+        return Ok(mac);
+    }
+    Err(Error::option(
+        format!("address '{}' of the network card", mac.escape_default()),
+        "is not that of one card, such as 52:54:00:12:34:56",
+    ))
+}
+
+/// A time as QEMU reads it. Whether there is such a day, QEMU says.
+fn checked_clock(clock: &str) -> Result<&str> {
+    let shape = "0000-00-00T00:00:00";
+    let fits = clock.len() == shape.len()
+        && clock
+            .bytes()
+            .zip(shape.bytes())
+            .all(|(found, wanted)| match wanted {
+                b'0' => found.is_ascii_digit(),
+                _ => found == wanted,
+            });
+    if fits {
+        return Ok(clock);
+    }
+    Err(Error::option(
+        format!("clock '{}'", clock.escape_default()),
+        "is not a time in UTC such as 2026-01-31T12:00:00",
+    ))
 }
 
 fn raw_file(name: &str, path: &Path, read_only: bool) -> Result<String> {
@@ -213,7 +283,6 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::{GuestService, HostForward};
     use crate::firmware::Origin;
 
     fn files() -> Files {
@@ -285,6 +354,82 @@ mod tests {
         assert!(line.contains("virt,graphics=off"), "{line}");
         assert!(line.contains("scsi-cd,drive=seed"));
         assert!(!line.contains("netdev"));
+    }
+
+    fn of_tap(name: &str, mac: Option<&str>) -> BootOptions {
+        BootOptions {
+            network: Network::Tap {
+                name: name.to_owned(),
+                mac: mac.map(str::to_owned),
+            },
+            ..BootOptions::default()
+        }
+    }
+
+    #[test]
+    fn an_interface_of_this_machine_and_another_time() {
+        let options = BootOptions {
+            clock: Some("2026-01-31T12:00:00".to_owned()),
+            ..of_tap("tap-1", Some("0a:ff:11:22:33:44"))
+        };
+        let line = joined(&options, AcceleratorKind::Tcg);
+        for part in [
+            "-netdev\ntap,id=net,ifname=tap-1,script=no,downscript=no\n",
+            "-device\nvirtio-net-pci,netdev=net,romfile=,mac=0a:ff:11:22:33:44\n",
+            "-rtc\nbase=2026-01-31T12:00:00",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        let line = joined(&of_tap("tap-1", None), AcceleratorKind::Tcg);
+        assert!(!line.contains("mac="), "{line}");
+        assert!(!line.contains("-rtc"), "{line}");
+    }
+
+    #[test]
+    fn interfaces_addresses_and_times_are_checked() {
+        let refused = |options: &BootOptions| {
+            let made = arguments(options, AcceleratorKind::Tcg, &uefi(), &files());
+            made.expect_err("refused").to_string()
+        };
+        for name in [
+            "",
+            ".",
+            "a/b",
+            "a,script=/bin/sh",
+            "a b",
+            "sixteen-letters-",
+        ] {
+            assert!(
+                refused(&of_tap(name, None)).contains("interface '"),
+                "{name}"
+            );
+        }
+        for mac in [
+            "",
+            "0a:ff:11:22:33",
+            "01:ff:11:22:33:44",
+            "0a:ff:11:22:33:4g",
+            "0a:ff:11:22:33:44,x=y",
+            "+a:ff:11:22:33:44",
+        ] {
+            assert!(
+                refused(&of_tap("tap0", Some(mac))).contains("address '"),
+                "{mac}"
+            );
+        }
+        for clock in [
+            "",
+            "now",
+            "2026-01-31",
+            "2026-01-31T12:00:00,x=y",
+            "2026-01-31 12:00:00",
+        ] {
+            let options = BootOptions {
+                clock: Some(clock.to_owned()),
+                ..BootOptions::default()
+            };
+            assert!(refused(&options).contains("clock '"), "{clock}");
+        }
     }
 
     #[test]

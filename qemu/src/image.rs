@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -107,23 +108,90 @@ fn examine_qcow2(image: &Path, head: &[u8]) -> Result<ImageFormat> {
     Ok(ImageFormat::Qcow2)
 }
 
-/// Makes an overlay in `folder`: all that the guest writes goes there.
-pub(crate) async fn overlay(image: &Path, folder: &Path, size: Option<u64>) -> Result<PathBuf> {
+/// Makes an overlay at `overlay`: all that the guest writes goes there. One that lies
+/// there already is continued, if it is an overlay of this image.
+pub(crate) async fn overlay(image: &Path, overlay: &Path, size: Option<u64>) -> Result<PathBuf> {
     let format = examine(image)?;
     let base = image
         .canonicalize()
         .map_err(|error| Error::io(format!("find {}", image.display()), error))?;
-    let overlay = folder.join("overlay.qcow2");
+    // The place of the file is made by us: qemu-img would give it any mode.
+    let made = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(overlay);
+    match made {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            lies_over(overlay, &base)?;
+            return absolute(overlay);
+        }
+        Err(error) => return Err(Error::io(format!("make {}", overlay.display()), error)),
+    }
     let mut arguments: Vec<OsString> = ["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]
         .map(OsString::from)
         .into();
     arguments.push(base.into());
-    arguments.push(overlay.clone().into());
+    arguments.push(overlay.into());
     if let Some(size) = size {
         arguments.push(size.to_string().into());
     }
-    process::output(&machine::find_qemu_img()?, &arguments).await?;
-    Ok(overlay)
+    let created = process::output(&machine::find_qemu_img()?, &arguments).await;
+    if let Err(error) = created {
+        // What is left is no overlay, and nothing for the next boot to continue.
+        std::fs::remove_file(overlay).ok();
+        return Err(error);
+    }
+    absolute(overlay)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .map_err(|error| Error::io(format!("find {}", path.display()), error))
+}
+
+/// Checks that a kept overlay is one of the image `base`: QEMU reads with our rights
+/// whatever file it names.
+fn lies_over(overlay: &Path, base: &Path) -> Result<()> {
+    let read = |error| Error::io(format!("read {}", overlay.display()), error);
+    let mut file = File::open(overlay).map_err(read)?;
+    let mut head = Vec::new();
+    (&mut file).take(512).read_to_end(&mut head).map_err(read)?;
+    let number = |offset: usize| -> Option<u64> {
+        let bytes = head.get(offset..offset + 8)?;
+        Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    };
+    let version = head.get(4..8) == Some(&[0, 0, 0, 3]);
+    let has_data_file = number(72).is_none_or(|incompatible| incompatible & 4 != 0);
+    if !head.starts_with(b"QFI\xfb") || !version || has_data_file {
+        return Err(Error::UnsupportedImage {
+            image: overlay.to_owned(),
+            what: "it is no overlay of an earlier boot".to_owned(),
+            hint: "name a file that does not exist to begin a new one".to_owned(),
+        });
+    }
+    // Of two numbers of 32 bits, the upper is the length of the name.
+    let length = number(16).unwrap_or(0) >> 32;
+    let mut name = Vec::new();
+    file.seek(SeekFrom::Start(number(8).unwrap_or(0)))
+        .and_then(|_| file.take(length.min(1023)).read_to_end(&mut name))
+        .map_err(read)?;
+    if name == base.as_os_str().as_encoded_bytes() {
+        return Ok(());
+    }
+    Err(Error::UnsupportedImage {
+        image: overlay.to_owned(),
+        what: format!(
+            "it lies over '{}'",
+            String::from_utf8_lossy(&name).escape_debug()
+        ),
+        hint: format!(
+            "boot the image it lies over, or name a file that does not exist to begin a new one \
+             over {}",
+            base.display()
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -169,5 +237,32 @@ mod tests {
                 .kind(),
             Kind::Input
         );
+    }
+
+    #[test]
+    fn an_overlay_is_kept_private_and_continued_over_its_own_image_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for image in ["a.raw", "b.raw"] {
+            std::fs::write(path(image), [0; 4096]).expect("written");
+        }
+        let made = |image: &str, size| {
+            let (image, overlay) = (path(image), path("kept.qcow2"));
+            process::on_own_thread(|| async move { super::overlay(&image, &overlay, size).await })
+        };
+        let kept = made("a.raw", Some(1 << 20)).expect("made");
+        let mode = kept.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let before = std::fs::read(&kept).expect("read");
+        assert_eq!(made("a.raw", Some(2 << 20)).expect("continued"), kept);
+        assert_eq!(std::fs::read(&kept).expect("read"), before);
+        let error = made("b.raw", None).expect_err("refused");
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.to_string().contains("a.raw"), "{error}");
+        std::fs::write(&kept, b"something of the user's").expect("written");
+        let error = made("a.raw", None).expect_err("refused");
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(kept.exists(), "it is not ours to remove");
     }
 }

@@ -22,7 +22,8 @@ const DIM: Style = Style::new().dimmed();
 
 /// Boot an image in QEMU, follow it to a running kubelet, and tell how it went
 ///
-/// The image is never written: an overlay takes all changes and is thrown away.
+/// The image is never written: an overlay takes all changes and is thrown away, or
+/// kept where --overlay says.
 #[derive(Debug, Args)]
 pub struct Boot {
     /// The image, raw or qcow2
@@ -52,6 +53,19 @@ pub struct Boot {
     /// Lead a port of this machine into the guest: HOST:GUEST
     #[arg(long, value_name = "PORTS", value_parser = forward)]
     forward: Vec<HostForward>,
+    /// Put the guest into the network of an interface of this machine, of kind tap:
+    /// NAME or NAME,mac=ADDRESS. Without root, run in a network namespace of your own
+    /// (unshare -rn)
+    #[arg(long, value_name = "NAME", value_parser = tap, conflicts_with = "forward")]
+    tap: Option<Network>,
+    /// Keep what the guest writes in this file: another boot of the image with the
+    /// same file finds the disk as the guest left it
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
+    /// What the guest's clock shows at power-on, in UTC, such as 2026-01-31T12:00:00
+    /// [default: the time of this machine]
+    #[arg(long, value_name = "TIME")]
+    clock: Option<String>,
     /// Keep the guest running after the last milestone, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -92,6 +106,20 @@ fn forward(text: &str) -> std::result::Result<HostForward, String> {
         })
     });
     ports.ok_or_else(|| "it is not HOST:GUEST, such as 2222:22".to_owned())
+}
+
+fn tap(text: &str) -> std::result::Result<Network, String> {
+    let (name, mac) = match text.split_once(',') {
+        None => (text, None),
+        Some((name, rest)) => {
+            let mac = rest.strip_prefix("mac=");
+            (name, Some(mac.ok_or("it is not NAME or NAME,mac=ADDRESS")?))
+        }
+    };
+    Ok(Network::Tap {
+        name: name.to_owned(),
+        mac: mac.map(str::to_owned),
+    })
 }
 
 impl Boot {
@@ -153,11 +181,13 @@ impl Boot {
             timeout_scale: self.timeout_scale,
             memory_mib: self.memory,
             cpus: self.cpus,
-            network: Network::User {
+            overlay: self.overlay.clone(),
+            clock: self.clock.clone(),
+            network: self.tap.clone().unwrap_or_else(|| Network::User {
                 forwards: self.forward.clone(),
                 services: Vec::new(),
                 restricted: false,
-            },
+            }),
             console_log: self.console_log.clone(),
             keep: self.keep,
             ..BootOptions::of_image(&self.image)
