@@ -29,8 +29,14 @@ use programs::Programs;
 
 pub use audit::Event;
 
-/// The minor version of Kubernetes that every test takes.
+/// The minor version of Kubernetes that tests take, unless told otherwise.
 pub const MINOR: &str = "1.34";
+
+/// The minor version of Kubernetes that tests take: [`MINOR`], or another that
+/// `tests/cluster/` pins, named by `NODEKILN_TEST_KUBERNETES`.
+pub fn minor() -> String {
+    std::env::var("NODEKILN_TEST_KUBERNETES").unwrap_or_else(|_| MINOR.to_owned())
+}
 
 /// Where etcd serves the API server; nobody else reaches the loopback of its place.
 const ETCD: &str = "http://127.0.0.1:2379";
