@@ -1,7 +1,6 @@
 //! Boots an image: what to boot and how ([`BootOptions`]), who watches
 //! ([`Observer`]), and [`boot`] itself.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,19 +28,6 @@ pub struct HostForward {
     pub guest_port: u16,
 }
 
-/// An address and TCP port of the guest's network where a program of the host answers,
-/// also where the guest is cut off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestService {
-    /// An address in 10.0.2.0/24 that nobody else has.
-    pub address: Ipv4Addr,
-    /// The port.
-    pub port: u16,
-    /// The program and its arguments, by QEMU's rules for quotes of a shell. It is
-    /// started for each connection, which is its standard input and output.
-    pub command: String,
-}
-
 /// The guest's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
@@ -52,8 +38,6 @@ pub enum Network {
     User {
         /// Ports of the host that lead into the guest.
         forwards: Vec<HostForward>,
-        /// What the guest finds in its network.
-        services: Vec<GuestService>,
         /// Whether the guest is cut off from everything outside.
         restricted: bool,
     },
@@ -73,7 +57,6 @@ impl Default for Network {
     fn default() -> Self {
         Self::User {
             forwards: Vec::new(),
-            services: Vec::new(),
             restricted: false,
         }
     }

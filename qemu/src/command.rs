@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::AcceleratorKind;
-use crate::boot::{BootOptions, GuestService, HostForward, Network, SeedBus};
+use crate::boot::{BootOptions, HostForward, Network, SeedBus};
 use crate::error::{Error, Result};
 use crate::firmware::Firmware;
 use crate::machine::Architecture;
@@ -136,9 +136,8 @@ fn network(line: &mut Line, options: &BootOptions) -> Result<()> {
         Network::None => return Ok(()),
         Network::User {
             forwards,
-            services,
             restricted,
-        } => (user_network(forwards, services, *restricted), None),
+        } => (user_network(forwards, *restricted), None),
         Network::Tap { name, mac } => (
             // No scripts: who made the interface has put it where it belongs.
             format!(
@@ -157,7 +156,7 @@ fn network(line: &mut Line, options: &BootOptions) -> Result<()> {
     Ok(())
 }
 
-fn user_network(forwards: &[HostForward], services: &[GuestService], restricted: bool) -> String {
+fn user_network(forwards: &[HostForward], restricted: bool) -> String {
     let mut value = "user,id=net".to_owned();
     if restricted {
         value += ",restrict=on";
@@ -165,13 +164,6 @@ fn user_network(forwards: &[HostForward], services: &[GuestService], restricted:
     for forward in forwards {
         let ports = format!("{}-:{}", forward.host_port, forward.guest_port);
         value.extend([",hostfwd=tcp:127.0.0.1:", &ports]);
-    }
-    for service in services {
-        let command = service.command.replace(',', ",,");
-        value += &format!(
-            ",guestfwd=tcp:{}:{}-cmd:{command}",
-            service.address, service.port
-        );
     }
     value
 }
@@ -322,11 +314,6 @@ mod tests {
                 forwards: vec![HostForward {
                     host_port: 2222,
                     guest_port: 22,
-                }],
-                services: vec![GuestService {
-                    address: [10, 0, 2, 100].into(),
-                    port: 443,
-                    command: "nc a,b 1".to_owned(),
                 }],
                 restricted: true,
             },

@@ -57,8 +57,7 @@ mod session;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, AcceleratorKind, PROBE_LIMIT};
 pub use boot::{
-    BootOptions, DirectKernel, GuestService, HostForward, Network, Observer, SeedBus, Unwatched,
-    boot,
+    BootOptions, DirectKernel, HostForward, Network, Observer, SeedBus, Unwatched, boot,
 };
 pub use error::{Error, Kind, Result};
 pub use firmware::{Firmware, FirmwareChoice, FirmwarePlaces, Origin, find as find_firmware};

@@ -4,6 +4,7 @@
 pub mod cloud;
 pub mod cluster;
 pub mod command;
+pub mod container_image;
 pub mod damage;
 pub mod debian_base;
 pub mod first_boot;
@@ -11,6 +12,7 @@ pub mod joining;
 pub mod judges;
 pub mod machine_root;
 pub mod namespace;
+pub mod network;
 pub mod node_configs;
 pub mod plain;
 pub mod program;

@@ -15,7 +15,6 @@ pub struct Namespace {
 /// What prepares it: loopback, the address of the metadata service, and an interface
 /// with a default route that leads nowhere.
 const PREPARE: &str = "
-set -e
 ip link set lo up
 ip address add 169.254.169.254/32 dev lo
 ip link add eth0 type veth peer name uplink
@@ -23,8 +22,6 @@ ip address add 10.20.30.40/24 dev eth0
 ip link set eth0 up
 ip link set uplink up
 ip route add default via 10.20.30.1
-echo ready
-exec cat
 ";
 
 impl Namespace {
@@ -33,8 +30,19 @@ impl Namespace {
     /// # Panics
     /// When it cannot be made.
     pub fn new() -> Self {
+        Self::prepared(PREPARE, &[])
+    }
+
+    /// Makes one that a script of the shell prepares, which gets `arguments`, `$0` the
+    /// first.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn prepared(script: &str, arguments: &[&Path]) -> Self {
         let mut holder = Command::new("unshare")
-            .args(["--net", "--mount", "--", "sh", "-c", PREPARE])
+            .args(["--net", "--mount", "--", "sh", "-c"])
+            .arg(format!("set -e\n{script}\necho ready\nexec cat\n"))
+            .args(arguments)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -56,6 +64,11 @@ impl Namespace {
     pub fn path(&self, path: &Path) -> PathBuf {
         let root = format!("/proc/{}/root", self.holder.id());
         Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The network alone, for a thread that enters it.
+    pub fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.holder.id()).into()
     }
 
     /// A command that runs in it.

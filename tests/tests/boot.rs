@@ -1,28 +1,34 @@
-//! The demo's image, baked by the command and booted as a machine of a site would:
-//! UEFI firmware, a seed, real components, to a running kubelet. A site that gets
-//! it wrong is told so on the console.
+//! Images, baked by the command and booted as machines of a site or of EC2 would be:
+//! UEFI firmware, a seed, real components, to a node of a real control plane that is
+//! ready and runs pods. A site that gets it wrong is told so on the console.
 //!
 //! The command is `target/release/nodekiln`, or what `NODEKILN_TEST_BINARY` names.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nodekiln_qemu::{BootOptions, Format, Milestones, Network, Observer, Report, Standing, boot};
-use serde_json::json;
+use nodekiln_qemu::{BootOptions, Milestones, Network, Observer, Report, Standing, boot};
 
 #[path = "boot/expected.rs"]
 mod expected;
+#[path = "boot/failures.rs"]
+mod failures;
 #[path = "boot/guest.rs"]
 mod guest;
 #[path = "boot/image.rs"]
 mod image;
 #[path = "boot/join.rs"]
 mod join;
+#[path = "boot/node.rs"]
+mod node;
+#[path = "boot/running.rs"]
+mod running;
 #[path = "boot/site.rs"]
 mod site;
+#[path = "boot/surroundings.rs"]
+mod surroundings;
 
-use expected::{CPUS, Expected, MEMORY_MIB};
-use guest::Answers;
+use expected::{CPUS, MEMORY_MIB};
 use site::Site;
 
 /// Machines that run tests are loaded; what does not come at all fails anyhow.
@@ -63,38 +69,11 @@ fn machine(image: &Path, log: &str) -> BootOptions {
         // The site is cut off: nothing of a first boot may need the world.
         network: Network::User {
             forwards: Vec::new(),
-            services: Vec::new(),
             restricted: true,
         },
         console_log: Some(image::scratch().join(log)),
         ..BootOptions::of_image(image)
     }
-}
-
-/// Boots a node, asks it everything, and compares.
-fn assert_node(image: &Path, format: Format, log: &str, expected: &Expected) -> Report {
-    let papers = expected.site.papers();
-    let options = BootOptions {
-        seed: Some((papers.seed(), format)),
-        guest_commands: guest::questions(),
-        guest_limit: Duration::from_secs(180),
-        ..machine(image, &format!("{log}.log"))
-    };
-    let mut lines = Lines::default();
-    let outcome = boot(&options, &mut lines);
-    let report = outcome.unwrap_or_else(|error| {
-        let tail = error.report().map(|report| report.console_tail.join("\n"));
-        unreachable!("{error}\n{}", tail.unwrap_or_default())
-    });
-    let text = serde_json::to_string_pretty(&report).expect("JSON");
-    std::fs::write(image::scratch().join(format!("{log}.json")), text).expect("written");
-    assert!(
-        lines.all.iter().all(|line| !line.contains(&papers.secret)),
-        "the private key is on the console"
-    );
-    let answers = Answers(report);
-    expected.assert(&answers, &papers);
-    answers.0
 }
 
 fn assert_milestones_in_order(report: &Report) {
@@ -111,71 +90,6 @@ fn assert_milestones_in_order(report: &Report) {
         .collect();
     assert!(times.is_sorted(), "{:#?}", report.milestones);
     assert!(times.len() >= 9, "{:#?}", report.milestones);
-}
-
-#[test]
-fn a_nocloud_seed_makes_a_node_as_nodeadm_would() {
-    let image = image::demo();
-    let expected = Expected {
-        site: Site {
-            cluster: "demo",
-            region: "us-west-2",
-            endpoint: "https://10.0.2.2:6443",
-            cidr: "10.100.0.0/16",
-            node: "demo-node",
-            more: "  \
-                kubelet:\n    \
-                  config:\n      \
-                    maxPods: 42\n      \
-                    imageGCHighThresholdPercent: 70\n      \
-                    imageGCLowThresholdPercent: 50\n    \
-                  flags:\n      \
-                    - --v=3\n      \
-                    - --node-labels=site=lab,rack=r7\n  \
-                containerd:\n    \
-                  config: |\n      \
-                    version = 2\n      \
-                    [debug]\n        \
-                      level = \"info\"\n",
-        },
-        cluster_dns: "10.100.0.10",
-        sandbox_image: "602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/pause:3.5",
-        kubelet_drop_in: Some(json!({
-            "kind": "KubeletConfiguration",
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "maxPods": 42,
-            "imageGCHighThresholdPercent": 70,
-            "imageGCLowThresholdPercent": 50
-        })),
-        containerd_given: Some("version = 2\n[debug]\n  level = \"info\"\n"),
-        flags: &["--v=3", "--node-labels=site=lab,rack=r7"],
-    };
-    let report = assert_node(&image.qcow2, Format::NoCloud, "nocloud", &expected);
-    assert_milestones_in_order(&report);
-    image.assert_unchanged();
-}
-
-#[test]
-fn a_config_drive_makes_a_node_as_nodeadm_would() {
-    let image = image::demo();
-    let expected = Expected {
-        site: Site {
-            cluster: "plant_2",
-            region: "eu-south-2",
-            endpoint: "https://plant.example.com",
-            cidr: "172.20.5.0/24",
-            node: "press.line-4",
-            more: "",
-        },
-        cluster_dns: "172.20.5.10",
-        sandbox_image: "455263428931.dkr.ecr.eu-south-2.amazonaws.com/eks/pause:3.5",
-        kubelet_drop_in: None,
-        containerd_given: None,
-        flags: &[],
-    };
-    let report = assert_node(&image.raw, Format::ConfigDrive, "config-drive", &expected);
-    assert_milestones_in_order(&report);
-    image.assert_unchanged();
 }
 
 #[test]

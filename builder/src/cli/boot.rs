@@ -185,7 +185,6 @@ impl Boot {
             clock: self.clock.clone(),
             network: self.tap.clone().unwrap_or_else(|| Network::User {
                 forwards: self.forward.clone(),
-                services: Vec::new(),
                 restricted: false,
             }),
             console_log: self.console_log.clone(),

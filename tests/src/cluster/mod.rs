@@ -151,8 +151,14 @@ impl ControlPlane {
     /// # Panics
     /// When it cannot be started.
     pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("kubectl starts")
+    }
+
+    /// kubectl as who may do everything, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.kubectl_command(&self.kubeconfig());
-        command.args(arguments).output().expect("kubectl starts")
+        command.args(arguments);
+        command
     }
 
     /// What kubectl gets, as who may do everything.

@@ -1,17 +1,27 @@
 //! What a node has to look like, written out here independently of the code that
 //! renders it: the files, flags and settings of `nodeadm init` for a hybrid node
-//! with IAM Roles Anywhere and Kubernetes 1.34.
+//! with Kubernetes 1.34.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::guest::{Answers, DROP_INS, FILES, PARAMETERS};
-use super::site::{PROFILE, Papers, ROLE, Site, TRUST_ANCHOR};
+use super::site::{PROFILE, ROLE, TRUST_ANCHOR};
 
 /// What differs between the nodes of the tests.
 pub struct Expected {
-    pub site: Site,
+    pub cluster: &'static str,
+    pub region: &'static str,
+    /// URL of the API server.
+    pub endpoint: String,
+    /// The authority of its certificate, PEM.
+    pub authority: String,
+    /// The node's name.
+    pub node: String,
+    pub credentials: Credentials,
+    /// What must not be in the log.
+    pub secret: String,
     pub cluster_dns: &'static str,
     pub sandbox_image: &'static str,
     /// `spec.kubelet.config` as the drop-in holds it.
@@ -22,6 +32,15 @@ pub struct Expected {
     pub flags: &'static [&'static str],
 }
 
+/// How the node proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// By a certificate of its site.
+    RolesAnywhere,
+    /// By its registration with SSM.
+    Ssm,
+}
+
 /// Cores and memory of the guest decide what is reserved: two cores keep 60 + 10
 /// thousandths, and a memory just below 3 GiB counts as 2.
 pub const CPUS: u32 = 2;
@@ -30,23 +49,24 @@ const RESERVED: (&str, &str) = ("70m", "1Gi");
 
 impl Expected {
     /// Compares everything.
-    pub fn assert(&self, answers: &Answers, papers: &Papers) {
-        self.assert_files(answers, papers);
+    pub fn assert(&self, answers: &Answers) {
+        self.assert_files(answers);
+        self.assert_aws_config(answers);
         self.assert_kubelet_config(answers);
         self.assert_flags(answers);
         self.assert_drop_ins(answers);
         assert_modes(answers, self);
         assert_running(answers);
         assert_system(answers);
-        assert_log(answers, papers);
+        assert_log(answers, &self.secret);
     }
 
-    fn assert_files(&self, answers: &Answers, papers: &Papers) {
-        assert_eq!(answers.text("ca").trim_end(), papers.authority.trim_end());
+    fn assert_files(&self, answers: &Answers) {
+        assert_eq!(answers.text("ca").trim_end(), self.authority.trim_end());
         assert_eq!(answers.text("kubeconfig").trim_end(), self.kubeconfig());
         assert_eq!(
             answers.json("credential-provider"),
-            credential_provider_config()
+            self.credential_provider_config()
         );
         assert_eq!(answers.text("modules-load"), "overlay\nbr_netfilter");
         assert_eq!(
@@ -54,16 +74,21 @@ impl Expected {
             "vm.overcommit_memory=1\nkernel.panic=10\nkernel.panic_on_oops=1\nnet.ipv4.ip_forward=1"
         );
         self.assert_containerd(answers.text("containerd"));
+    }
+
+    /// The signing helper is called as the profile says; the agent writes its own file.
+    fn assert_aws_config(&self, answers: &Answers) {
+        if self.credentials == Credentials::Ssm {
+            assert_ne!(answers.code("aws-config"), 0);
+            return;
+        }
         for profile in ["[profile default]", "[profile hybrid]"] {
             let text = answers.text("aws-config");
             let (_, rest) = text
                 .split_once(profile)
                 .unwrap_or_else(|| unreachable!("{profile} is missing:\n{text}"));
             let mut lines = rest.lines().skip(1);
-            assert_eq!(
-                lines.next(),
-                Some(&*format!("region = {}", self.site.region))
-            );
+            assert_eq!(lines.next(), Some(&*format!("region = {}", self.region)));
             assert_eq!(
                 lines.next(),
                 Some(&*format!(
@@ -71,7 +96,7 @@ impl Expected {
                      --certificate /etc/iam/pki/server.pem --private-key /etc/iam/pki/server.key \
                      --trust-anchor-arn {TRUST_ANCHOR} --profile-arn {PROFILE} \
                      --role-arn {ROLE} --role-session-name {}",
-                    self.site.node
+                    self.node
                 ))
             );
         }
@@ -92,6 +117,17 @@ impl Expected {
     }
 
     fn kubeconfig(&self) -> String {
+        let environment = match self.credentials {
+            Credentials::Ssm => "",
+            Credentials::RolesAnywhere => {
+                r#"        env:
+          - name: "AWS_PROFILE"
+            value: "default"
+          - name: "AWS_CONFIG_FILE"
+            value: "/etc/aws/hybrid/config"
+"#
+            }
+        };
         format!(
             r#"---
 apiVersion: v1
@@ -113,18 +149,13 @@ users:
       exec:
         apiVersion: client.authentication.k8s.io/v1beta1
         command: "/usr/local/bin/aws-iam-authenticator"
-        env:
-          - name: "AWS_PROFILE"
-            value: "default"
-          - name: "AWS_CONFIG_FILE"
-            value: "/etc/aws/hybrid/config"
-        args:
+{}        args:
           - "token"
           - "--cluster-id"
           - "{}"
           - "--region"
           - "{}""#,
-            self.site.endpoint, self.site.cluster, self.site.region
+            self.endpoint, environment, self.cluster, self.region
         )
     }
 
@@ -188,7 +219,7 @@ imports = ["/etc/containerd/config.d/*.toml"]
             "logging": {"verbosity": 2},
             "protectKernelDefaults": true,
             "providerID": format!(
-                "eks-hybrid:///{}/{}/{}", self.site.region, self.site.cluster, self.site.node
+                "eks-hybrid:///{}/{}/{}", self.region, self.cluster, self.node
             ),
             "readOnlyPort": 0,
             "serializeImagePulls": false,
@@ -234,11 +265,19 @@ imports = ["/etc/containerd/config.d/*.toml"]
         let (ours, users) = rest.split_at(rest.len().saturating_sub(self.flags.len()));
         assert_eq!(users, self.flags, "the user's flags are the last");
 
-        let name = format!("--hostname-override={}", self.site.node);
+        let name = format!("--hostname-override={}", self.node);
+        let provider = match self.credentials {
+            Credentials::RolesAnywhere => "iam-ra",
+            Credentials::Ssm => "ssm",
+        };
+        let labels = format!(
+            "--node-labels=eks.amazonaws.com/compute-type=hybrid,\
+             eks.amazonaws.com/hybrid-credential-provider={provider}"
+        );
         let mut wanted = BTreeSet::from([
             "--cloud-provider=",
             &name,
-            "--node-labels=eks.amazonaws.com/compute-type=hybrid,eks.amazonaws.com/hybrid-credential-provider=iam-ra",
+            &labels,
             "--config=/etc/kubernetes/kubelet/config.json",
             "--kubeconfig=/var/lib/kubelet/kubeconfig",
             "--image-credential-provider-bin-dir=/etc/eks/image-credential-provider",
@@ -270,37 +309,42 @@ imports = ["/etc/containerd/config.d/*.toml"]
         }
         assert_ne!(answers.code("containerd-drop-in"), 0);
     }
-}
 
-fn credential_provider_config() -> Value {
-    json!({
-        "apiVersion": "kubelet.config.k8s.io/v1",
-        "kind": "CredentialProviderConfig",
-        "providers": [{
-            "name": "ecr-credential-provider",
-            "matchImages": [
-                "*.dkr.ecr.*.amazonaws.com",
-                "*.dkr.ecr.*.amazonaws.com.cn",
-                "*.dkr.ecr-fips.*.amazonaws.com",
-                "*.dkr.ecr.*.c2s.ic.gov",
-                "*.dkr.ecr.*.sc2s.sgov.gov"
-            ],
-            "defaultCacheDuration": "12h0m0s",
-            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
-            "env": [
+    fn credential_provider_config(&self) -> Value {
+        let mut config = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1",
+            "kind": "CredentialProviderConfig",
+            "providers": [{
+                "name": "ecr-credential-provider",
+                "matchImages": [
+                    "*.dkr.ecr.*.amazonaws.com",
+                    "*.dkr.ecr.*.amazonaws.com.cn",
+                    "*.dkr.ecr-fips.*.amazonaws.com",
+                    "*.dkr.ecr.*.c2s.ic.gov",
+                    "*.dkr.ecr.*.sc2s.sgov.gov"
+                ],
+                "defaultCacheDuration": "12h0m0s",
+                "apiVersion": "credentialprovider.kubelet.k8s.io/v1"
+            }]
+        });
+        if self.credentials == Credentials::RolesAnywhere {
+            config["providers"][0]["env"] = json!([
                 {"name": "AWS_CONFIG_FILE", "value": "/etc/aws/hybrid/config"},
                 {"name": "AWS_PROFILE", "value": "default"},
                 {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": "/eks-hybrid/.aws/credentials"}
-            ]
-        }]
-    })
+            ]);
+        }
+        config
+    }
 }
 
 fn assert_modes(answers: &Answers, expected: &Expected) {
     let present = [expected.kubelet_drop_in.is_some(), false];
     let drop_ins = DROP_INS.iter().zip(present).filter(|(_, there)| *there);
+    let has_config = expected.credentials == Credentials::RolesAnywhere;
     let wanted: Vec<String> = FILES
         .iter()
+        .filter(|(name, _)| *name != "aws-config" || has_config)
         .chain(drop_ins.map(|(file, _)| file))
         .map(|(name, path)| {
             let owner = if *name == "resolv-conf" {
@@ -353,9 +397,9 @@ fn assert_system(answers: &Answers) {
 }
 
 /// The log of first boot is JSON, tells the way, and holds no secret.
-fn assert_log(answers: &Answers, papers: &Papers) {
+fn assert_log(answers: &Answers, secret: &str) {
     let text = answers.text("journal");
-    assert!(!text.contains(&papers.secret), "the private key is logged");
+    assert!(!text.contains(secret), "a secret is logged");
     let messages: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("journalctl writes JSON"))

@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use nodekiln::environment;
 use nodekiln_tests::cluster::MINOR;
+use nodekiln_tests::container_image;
 use nodekiln_tests::program::run;
 
 /// The image in its folder.
@@ -98,7 +99,9 @@ pub fn demo() -> &'static Image {
     IMAGE.get_or_init(|| baked("debian-12-demo", &profile()))
 }
 
-/// The same system with all checks before joining, and with all programs that sign.
+/// The same system with all checks before joining, with all programs that sign, and
+/// with what a site adds: a network for pods, the image that they start with and one for
+/// their containers, and the stand-in of the SSM agent.
 pub fn join() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     const LEFT_OUT: &str = "    # Nobody answers the demo's node: what asks AWS and the cluster is \
@@ -110,12 +113,70 @@ pub fn join() -> &'static Image {
         );
         let profile = profile();
         assert!(profile.contains(LEFT_OUT), "{profile}");
-        let profile = profile.replace(LEFT_OUT, "");
+        let overlay = scratch().join("join-overlay");
+        write_overlay(&overlay);
+        let profile = profile.replace(LEFT_OUT, &format!("    - {}\n", overlay.display()));
         baked(
             "debian-12-join",
             &profile.replace("name: debian-12-demo", "name: debian-12-join"),
         )
     })
+}
+
+/// Pods have addresses of their own and reach others by that of their node.
+const POD_NETWORK: &str = r#"{
+  "cniVersion": "1.0.0",
+  "name": "pods",
+  "plugins": [
+    {
+      "type": "bridge",
+      "bridge": "cni0",
+      "isGateway": true,
+      "ipMasq": true,
+      "ipam": {
+        "type": "host-local",
+        "ranges": [[{ "subnet": "10.85.0.0/16" }]],
+        "routes": [{ "dst": "0.0.0.0/0" }]
+      }
+    }
+  ]
+}
+"#;
+/// A stand-in of the agent for one service manager: it asks once and ends.
+const AGENT_UNIT: &str = "[Unit]
+Description=Stand-in of the SSM agent, for tests
+After=network-online.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/amazon-ssm-agent
+[Install]
+WantedBy=multi-user.target
+";
+const AGENT_CONFIG: &str = r#"{"Ssm": {"Endpoint": "https://ssm.us-west-2.amazonaws.com"}}"#;
+
+fn write_overlay(folder: &Path) {
+    let place = |path: &str| {
+        let path = folder.join(path);
+        let parent = path.parent().expect("a path below the folder");
+        std::fs::create_dir_all(parent).expect("the target folder can be written");
+        path
+    };
+    for (path, text) in [
+        ("etc/cni/net.d/10-bridge.conflist", POD_NETWORK),
+        ("etc/nodekiln/sandbox-image", container_image::PAUSE),
+        ("etc/systemd/system/amazon-ssm-agent.service", AGENT_UNIT),
+        ("etc/amazon/ssm/amazon-ssm-agent.json", AGENT_CONFIG),
+    ] {
+        std::fs::write(place(path), text).expect("written");
+    }
+    container_image::write(&place("etc/nodekiln/sandbox-image.tar"));
+    let agent = place("usr/bin/amazon-ssm-agent");
+    let agent = agent.to_str().expect("a path in UTF-8");
+    run(
+        "strip",
+        &["-o", agent, env!("CARGO_BIN_EXE_ssm-agent-stand-in")],
+    );
 }
 
 fn profile() -> String {

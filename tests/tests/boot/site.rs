@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use nodekiln_qemu::{Part, Seed};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nodekiln_tests::cloud::certificates::{Authority, Issued};
 use nodekiln_tests::program::run;
 
 /// What a test says about its cluster and node.
@@ -20,10 +22,6 @@ pub struct Site {
 /// The files of a site.
 pub struct Papers {
     _folder: tempfile::TempDir,
-    /// The cluster's certificate authority, PEM.
-    pub authority: String,
-    /// A line of the private key that must appear nowhere.
-    pub secret: String,
     /// The NodeConfig.
     pub node_config: String,
     /// User data that lays the certificate and its key down.
@@ -32,7 +30,7 @@ pub struct Papers {
 
 pub const TRUST_ANCHOR: &str = "arn:aws:rolesanywhere:us-west-2:111122223333:trust-anchor/a";
 pub const PROFILE: &str = "arn:aws:rolesanywhere:us-west-2:111122223333:profile/b";
-pub const ROLE: &str = "arn:aws:iam::111122223333:role/c";
+pub const ROLE: &str = "arn:aws:iam::111122223333:role/hybrid-node";
 
 impl Site {
     /// Makes the papers.
@@ -41,8 +39,6 @@ impl Site {
         let (authority, _) = certificate(folder.path(), "authority");
         let (certificate, key) = certificate(folder.path(), "node");
         let encoded = |path: &Path| run("base64", &["-w0", path.to_str().expect("UTF-8")]);
-        let read = |path: &Path| std::fs::read_to_string(path).expect("written by openssl");
-        let secret = read(&key).lines().nth(1).expect("a key").to_owned();
         let node_config = format!(
             "apiVersion: node.eks.aws/v1alpha1\n\
              kind: NodeConfig\n\
@@ -72,22 +68,9 @@ impl Site {
             cloud_config += &file(&format!("/etc/iam/pki/server.{name}"), mode, &encoded(path));
         }
         Papers {
-            authority: read(&authority),
-            secret,
             node_config,
             cloud_config,
             _folder: folder,
-        }
-    }
-}
-
-impl Papers {
-    /// The seed of it all. The machine's name is not the node's.
-    pub fn seed(&self) -> Seed {
-        Seed {
-            hostname: Some("machine-17".to_owned()),
-            parts: vec![Part::of_cloud_init(&*self.cloud_config).expect("cloud-config")],
-            ..Seed::of_node_config(&*self.node_config)
         }
     }
 }
@@ -97,6 +80,28 @@ pub fn file(path: &str, mode: &str, encoded: &str) -> String {
     format!(
         "  - path: {path}\n    permissions: '{mode}'\n    encoding: b64\n    content: {encoded}\n"
     )
+}
+
+/// Entries of `write_files`: the certificate of a site's node and its key, which is
+/// `node-1`, as in `ROLES_ANYWHERE`.
+pub fn node_certificate(issued: &Issued) -> String {
+    let files = [
+        ("pem", "0644", &issued.certificate),
+        ("key", "0600", &issued.key),
+    ];
+    files
+        .map(|(name, mode, text)| {
+            let path = format!("/etc/iam/pki/server.{name}");
+            file(&path, mode, &STANDARD.encode(text))
+        })
+        .concat()
+}
+
+/// A certificate for `node-1` that is good for a month.
+pub fn issue(site: &Authority) -> Issued {
+    let yesterday = time::OffsetDateTime::now_utc() - time::Duration::DAY;
+    let month = std::time::Duration::from_secs(30 * 24 * 3600);
+    site.node("node-1", 7, yesterday, month)
 }
 
 fn certificate(folder: &Path, name: &str) -> (std::path::PathBuf, std::path::PathBuf) {
