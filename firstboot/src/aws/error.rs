@@ -96,8 +96,8 @@ impl AwsError {
             Self::Credentials(CredentialsError::Session { hint, .. })
             | Self::Unusable { hint, .. } => Some((*hint).to_owned()),
             Self::Credentials(error) if error.is_transient() => Some(
-                "the service that gives credentials has to be reachable, through the proxy if one \
-                 is set"
+                "the service that gives credentials has to be reachable: look at name servers, \
+                 routes and firewalls, and at the proxy if one is set"
                     .into(),
             ),
             Self::Credentials(CredentialsError::Source { .. }) => Some(

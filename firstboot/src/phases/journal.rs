@@ -251,15 +251,16 @@ impl Journal {
     }
 
     /// Notes that something in a phase is tried again after a failure; says whether
-    /// it is the first time. Not yet on disk.
+    /// it is another one than the last time. Not yet on disk.
     pub fn retried(&mut self, phase: Phase, failure: String) -> bool {
         let Some(record) = self.phases.get_mut(&phase) else {
             return false;
         };
         record.finished = None;
         record.retries = record.retries.saturating_add(1);
+        let is_new = record.last_transient.as_ref() != Some(&failure);
         record.last_transient = Some(failure);
-        record.retries == 1
+        is_new
     }
 
     /// Notes what a phase waits for. Not yet on disk.

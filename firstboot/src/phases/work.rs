@@ -101,19 +101,25 @@ impl Work<'_> {
 
     fn note_retry(&mut self, phase: Phase, error: &Error, wait: Duration) {
         let text = error.chain();
-        let next = format!("{phase}: trying again in {} s: {text}", wait.as_secs());
+        let mut next = format!("{phase}: trying again in {} s: {text}", wait.as_secs());
         let mut fields = BTreeMap::new();
         fields.insert("phase", phase.name().to_owned());
-        if let Some(hint) = error.hint() {
-            fields.insert("hint", hint);
+        self.system.status_line(&next);
+        let hint = error.hint();
+        if let Some(hint) = &hint {
+            fields.insert("hint", hint.clone());
         }
         self.system.log(Level::Warning, &next, &fields);
-        self.system.status_line(&next);
-        let is_first = self.journal.retried(phase, text);
-        if is_first {
+        let is_news = self.journal.retried(phase, text);
+        self.note();
+        // A person need not read the same again and again.
+        if is_news {
+            if let Some(hint) = hint {
+                next.push_str("; hint: ");
+                next.push_str(&hint);
+            }
             self.system.milestone(&next);
         }
-        self.note();
     }
 
     /// Waits for something that gives no sign when it happens; says whether it did

@@ -6,14 +6,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Finding, Subject};
-use crate::aws::credentials::SessionRefusal;
+use crate::aws::credentials::{SessionRefusal, told};
 use crate::credentials::Provider;
-use crate::system::{self, Request, Task};
+use crate::system::{self, NetworkError, Request, Task};
 
 /// The program that makes tokens, as the kubeconfig names it.
 const PROGRAM: &str = "/usr/local/bin/aws-iam-authenticator";
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+const NO_TOKEN: &str = "look at the way to the service that gives the node its credentials, and at \
+                        them: its certificate, or its registration with SSM";
 
 const PATH: &str = "/api/v1/namespaces/default/endpoints/kubernetes";
 
@@ -38,7 +41,12 @@ pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
         task = task.with_variable(name, value);
     }
     task.limit = subject.at_most(LIMIT);
-    let ended = subject.system.run(&task)?;
+    let ended = match subject.system.run(&task) {
+        Err(error @ system::Error::Deadline { .. }) => {
+            return Ok(Finding::failed_for_now(error.to_string(), NO_TOKEN));
+        }
+        ended => ended?,
+    };
     let document: Value = serde_json::from_str(&ended.output).unwrap_or_default();
     let Some(token) = document["status"]["token"]
         .as_str()
@@ -54,17 +62,10 @@ pub(super) fn look(subject: &Subject<'_>) -> Result<Finding, system::Error> {
             ));
         }
         // Its output may hold a token; what it says of errors does not.
-        let said: String = ended
-            .errors
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(200)
-            .collect();
+        let said = told(&ended.errors);
         return Ok(Finding::failed_for_now(
             format!("{PROGRAM} makes no token: {said}"),
-            "look at the node's credentials: its certificate, or its registration with SSM",
+            NO_TOKEN,
         ));
     };
     Ok(ask(subject, token))
@@ -95,6 +96,10 @@ fn ask(subject: &Subject<'_>, token: &str) -> Finding {
         Ok(status) => Finding::failed_for_now(
             format!("the cluster answers {status}"),
             "look at the cluster's health",
+        ),
+        Err(error @ NetworkError::Tls { .. }) => Finding::failed_for_now(
+            error.to_string(),
+            "spec.cluster.certificateAuthority has to be that of this cluster, and the clock right",
         ),
         Err(error) => Finding::failed_for_now(
             error.to_string(),

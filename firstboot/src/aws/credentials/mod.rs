@@ -16,7 +16,7 @@ pub use container::Container;
 pub use environment::Environment;
 pub use instance::InstanceRole;
 pub use process::Process;
-pub use session::SessionRefusal;
+pub use session::{SessionRefusal, told};
 pub use shared_file::SharedFile;
 
 use crate::system::NetworkError;

@@ -83,21 +83,48 @@ impl SessionRefusal {
 }
 
 /// The reason among what a program said: name and message of an error of AWS, or else
-/// the last line. What it printed for others may hold keys and is not asked.
+/// all of it. What it printed for others may hold keys and is not asked.
 pub(super) fn reason(said: &str) -> String {
-    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let named = lines().rev().find_map(|line| {
+    let named = said.lines().rev().find_map(|line| {
         let (before, _) = line.split_once(NAME)?;
         let name = before
             .rsplit(|it: char| !it.is_ascii_alphanumeric())
             .next()?;
-        Some(&line[before.len() - name.len()..])
+        Some(line[before.len() - name.len()..].trim())
     });
-    let line = named.or_else(|| lines().next_back()).unwrap_or("it failed");
-    // Of a failed request the end says why; before it stands a long URL.
-    let surplus = line.chars().count().saturating_sub(LONGEST);
-    let kept = line.chars().skip(if named.is_some() { 0 } else { surplus });
-    kept.filter(|it| !it.is_control()).take(LONGEST).collect()
+    let told = named.map_or_else(|| told(said), ToOwned::to_owned);
+    let kept = told.chars().filter(|it| !it.is_control());
+    match kept.take(LONGEST).collect::<String>() {
+        nothing if nothing.is_empty() => "it failed".into(),
+        reason => reason,
+    }
+}
+
+/// What a program, and one that it ran, said of an error on their lines: without dates,
+/// and without the queries of URLs.
+pub fn told(said: &str) -> String {
+    let mut told = String::new();
+    for line in said.lines() {
+        let is_dated = line.get(4..5) == Some("/") && line.get(7..8) == Some("/");
+        let line = if is_dated { line.get(20..) } else { Some(line) };
+        let line = line
+            .unwrap_or_default()
+            .trim_matches([' ', '\t', '\r', ':']);
+        if line.is_empty() {
+            continue;
+        }
+        if !told.is_empty() {
+            told.push_str("; ");
+        }
+        let (before, query) = line.split_once('?').unwrap_or((line, ""));
+        told.push_str(before);
+        if let Some(end) = query.find(['"', ' ']) {
+            told.push_str(&query[end..]);
+        }
+    }
+    // Of a failed request the end says why.
+    let surplus = told.chars().count().saturating_sub(LONGEST);
+    told.chars().skip(surplus).collect()
 }
 
 #[cfg(test)]
@@ -219,10 +246,33 @@ mod tests {
         ] {
             assert_eq!(SessionRefusal::find(said), None, "{said}");
         }
-        assert_eq!(reason("log line\nno such host\n\n"), "no such host");
+        assert_eq!(
+            reason("log line\nno such host\n\n"),
+            "log line; no such host"
+        );
         assert_eq!(reason(""), "it failed");
         let long = format!("Post \"{}\": connection refused", "x".repeat(400));
         assert!(reason(&long).ends_with("xx\": connection refused"));
         assert_eq!(reason("a …Exception: b"), "Exception: b");
+    }
+
+    #[test]
+    fn what_programs_say_on_several_lines_is_told_whole() {
+        for (said, expected) in [
+            ("", ""),
+            (
+                "2026/11/30 00:45:35 RequestError: send request failed\ncaused by: Post \
+                 \"https://a.example/sessions?profileArn=b&c=d\": EOF\ncould not get token: no\n",
+                "RequestError: send request failed; caused by: Post \
+                 \"https://a.example/sessions\": EOF; could not get token: no",
+            ),
+            (
+                "2026/11/30 00:45:41 : \n\tstatus code: 503, request id: 1\n",
+                "status code: 503, request id: 1",
+            ),
+            ("why?", "why"),
+        ] {
+            assert_eq!(told(said), expected);
+        }
     }
 }

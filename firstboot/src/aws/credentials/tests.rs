@@ -106,9 +106,9 @@ fn what_says_nothing_of_a_refusal_may_pass() {
     for (errors, said) in [
         (
             "RequestError: send request failed\ncaused by: Post \"https://x\": no route\n",
-            "says: caused by: Post \"https://x\": no route",
+            "says: RequestError: send request failed; caused by: Post \"https://x\": no route",
         ),
-        ("log line\nit is busy\n\n", "says: it is busy"),
+        ("log line\nit is busy\n\n", "says: log line; it is busy"),
         ("", "says: it failed"),
     ] {
         let machine = Pretended::default();

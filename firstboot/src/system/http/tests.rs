@@ -222,7 +222,7 @@ fn servers_are_trusted_for_their_name_their_time_and_their_authority() {
         Err(NetworkError::Tls { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
-    assert!(distrust(port, &other).contains("/etc/nodekiln/ca.pem"));
+    assert!(distrust(port, &other).ends_with("signed by no authority that is given for it"));
     let (port, pem) = secure("a.example", false);
     assert!(distrust(port, &pem).starts_with("its certificate is for others"));
     let (port, pem) = secure("127.0.0.1", true);

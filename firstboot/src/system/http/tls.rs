@@ -82,7 +82,7 @@ impl Trust {
         };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| distrusted("no certificate can hold this name".into()))?;
-        let session = ClientConnection::new(configured.map_err(distrusted)?, name)
+        let session = ClientConnection::new(configured.map_err(&distrusted)?, name)
             .map_err(|error| distrust(host, &error))?;
         let mut stream = StreamOwned::new(session, stream);
         while stream.conn.is_handshaking() {
@@ -93,6 +93,10 @@ impl Trust {
                         host: host.into(),
                         reason: "it closed the connection while TLS was agreed upon".into(),
                     }
+                } else if authorities.is_some() && is_of_nobody(&error) {
+                    distrusted(
+                        "its certificate is signed by no authority that is given for it".into(),
+                    )
                 } else {
                     broken(host, deadline, &error)
                 }
@@ -185,6 +189,13 @@ impl Write for Tls {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Whether nobody who is trusted has signed the peer's certificate.
+fn is_of_nobody(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|it| it.downcast_ref());
+    let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    inner == Some(&unknown)
 }
 
 /// What an error of TLS means to whoever has to mend it.

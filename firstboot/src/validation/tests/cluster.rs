@@ -1,6 +1,7 @@
 //! What checks find out about AWS, the cluster and the way there.
 
 use super::*;
+use crate::system;
 
 #[test]
 fn services_that_give_credentials() {
@@ -301,9 +302,24 @@ fn what_the_cluster_says_to_the_nodes_token() {
             .fails(program, "could not get token: expired\nmore\n");
     });
     let detail =
-        "/usr/local/bin/aws-iam-authenticator makes no token: could not get token: expired";
+        "/usr/local/bin/aws-iam-authenticator makes no token: could not get token: expired; more";
     assert_outcome(&sample, name, Failed, detail);
     assert!(outcome(&sample, name).may_pass);
+    // It counted as a check that could not be run, and the kubelet was started.
+    let silent = but(|it| {
+        it.system.hook.set(Some(|_, line| {
+            let is_it = line.contains("aws-iam-authenticator token");
+            is_it.then(|| {
+                Err(system::Error::Deadline {
+                    program: "aws-iam-authenticator".into(),
+                    limit: std::time::Duration::from_secs(20),
+                })
+            })
+        }));
+    });
+    let detail = "aws-iam-authenticator did not end within 20 s";
+    assert_outcome(&silent, name, Failed, detail);
+    assert!(outcome(&silent, name).may_pass);
     let refused = but(|it| {
         it.system.fails(
             program,
