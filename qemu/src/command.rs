@@ -65,12 +65,13 @@ pub(crate) fn arguments(
             Some(_) => "",
             None => ",bootindex=0",
         };
+        // What is thrown away does not need to reach the disk.
+        let cache = serde_json::json!({ "no-flush": options.overlay.is_none() });
         let block = serde_json::json!({
             "node-name": "disk",
             "driver": "qcow2",
-            // Nothing of the guest is kept, so nothing needs to reach the disk.
-            "cache": { "no-flush": true },
-            "file": { "driver": "file", "filename": text(disk)?, "cache": { "no-flush": true } },
+            "cache": cache,
+            "file": { "driver": "file", "filename": text(disk)?, "cache": cache },
         });
         line.pair("-blockdev", block.to_string())
             .pair("-device", format!("virtio-blk-pci,drive=disk{first}"));
@@ -370,6 +371,18 @@ mod tests {
         let line = joined(&of_tap("tap-1", None), AcceleratorKind::Tcg);
         assert!(!line.contains("mac="), "{line}");
         assert!(!line.contains("-rtc"), "{line}");
+    }
+
+    #[test]
+    fn only_what_is_kept_has_to_reach_the_disk() {
+        let line = joined(&BootOptions::default(), AcceleratorKind::Tcg);
+        assert!(line.contains("\"no-flush\":true"), "{line}");
+        let options = BootOptions {
+            overlay: Some("/t/kept.qcow2".into()),
+            ..BootOptions::default()
+        };
+        let line = joined(&options, AcceleratorKind::Tcg);
+        assert!(!line.contains("\"no-flush\":true"), "{line}");
     }
 
     #[test]

@@ -101,7 +101,11 @@ impl Layout {
     }
 
     /// Makes both file systems in the image file. The features are those of
-    /// Ubuntu 24.04; the machine's own `mke2fs.conf` is not asked.
+    /// Ubuntu 24.04 but for `orphan_file`; the machine's own `mke2fs.conf` is not asked.
+    ///
+    /// The kernel marks it as in use in the copies of the superblock that it writes while
+    /// it grows the root, and e2fsck before 1.47.1 takes that for damage: it would check
+    /// the whole disk at the second boot, and have the machine restart once more.
     ///
     /// # Errors
     /// [`crate::Class::Environment`] when a tool is missing or fails.
@@ -113,7 +117,7 @@ impl Layout {
             .args(["-m", "1", "-J", "size=64", "-L", ROOT_LABEL, "-M", "/"])
             .arg("-O")
             .arg(
-                "none,has_journal,ext_attr,resize_inode,dir_index,orphan_file,filetype,extent,64bit,\
+                "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,\
                  flex_bg,metadata_csum_seed,sparse_super,large_file,huge_file,dir_nlink,extra_isize,\
                  metadata_csum",
             )
