@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // What it prints is the result.
 
 mod bake;
+mod join;
 mod measure;
 mod payload;
 mod report;
@@ -19,18 +20,27 @@ use std::time::Instant;
 
 use measure::{Sample, interleaved, median, once};
 use nodekiln_tests::namespace::Namespace;
-use report::{Claim, Experiment};
+use report::{Claim, Course, Experiment};
 use settings::Settings;
 use subjects::Bench;
 
 /// In the order of the report.
-const EXPERIMENTS: [&str; 5] = ["ext4", "build", "size", "virt-customize", "firstboot"];
+const EXPERIMENTS: [&str; 6] = [
+    "ext4",
+    "build",
+    "size",
+    "virt-customize",
+    "firstboot",
+    "join",
+];
 /// virt-customize is so much slower that fewer runs tell.
 const SLOW_ROUNDS: usize = 3;
 /// The first-boot program is so fast that single runs tell nothing.
 const FAST_ROUNDS: usize = 100;
 /// Whole first boots, each on a machine of its own.
 const BOOT_ROUNDS: usize = 30;
+/// Whole machines, from power-on until their node is ready.
+const JOIN_ROUNDS: usize = 5;
 const BOTH: &str = "[{format: raw}, {format: qcow2, compression: zstd}]";
 const BOTH_PLAIN: &str = "[{format: raw}, {format: qcow2, compression: none}]";
 const QCOW2: &str = "[{format: qcow2, compression: zstd}]";
@@ -72,7 +82,8 @@ fn main() -> ExitCode {
                 "build" => build(&bench),
                 "size" => size(&bench),
                 "virt-customize" => virt_customize(&bench),
-                _ => firstboot(&bench),
+                "firstboot" => firstboot(&bench),
+                _ => join(&bench),
             });
             // What is known so far survives a failure of the next experiment.
             report::write(&settings.results, &machine, &experiments);
@@ -215,6 +226,21 @@ fn firstboot(bench: &Bench<'_>) -> Experiment {
     let named = [("render", rendered), ("run until containerd", started)];
     let named = named.map(|(name, samples)| (name.to_owned(), samples));
     result.samples.extend(named);
+    result
+}
+
+fn join(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "join",
+        "One image in QEMU, from power-on to a node of a real control plane that is ready: by its own first boot, and by cloud-init and a script that takes the same steps with files that somebody made before. The seed is given the same way, and a machine has two processors.",
+    );
+    let rounds = bench.settings.rounds.min(JOIN_ROUNDS);
+    let seconds = join::measure(bench, rounds);
+    let names = join::WAYS.iter().map(|(name, _)| (*name).to_owned());
+    result.course = Some(Course {
+        points: join::PHASES.to_vec(),
+        subjects: names.zip(seconds).collect(),
+    });
     result
 }
 

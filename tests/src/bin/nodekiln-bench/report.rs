@@ -34,6 +34,50 @@ impl Claim {
     }
 }
 
+/// Points of a way that several subjects take, and when each was there.
+#[derive(Debug)]
+pub struct Course {
+    /// Names of the points, in their order.
+    pub points: Vec<&'static str>,
+    /// Subjects; of each its runs, and of each run the seconds until each point.
+    pub subjects: Vec<(String, Vec<Vec<f64>>)>,
+}
+
+impl Course {
+    fn to_json(&self) -> Value {
+        let run = |seconds: &Vec<f64>| {
+            let named = self.points.iter().zip(seconds);
+            let named = named.map(|(point, seconds)| ((*point).to_owned(), json!(seconds)));
+            Value::Object(named.collect())
+        };
+        let subjects = self.subjects.iter().map(|(name, runs)| {
+            let runs: Vec<Value> = runs.iter().map(run).collect();
+            (name.clone(), json!(runs))
+        });
+        Value::Object(subjects.collect())
+    }
+
+    /// Medians, side by side.
+    fn to_markdown(&self) -> String {
+        let mut text = String::from("\n| seconds until |");
+        for (name, runs) in &self.subjects {
+            write!(text, " {name} ({} runs) |", runs.len()).expect("text takes all");
+        }
+        text += "\n|---|";
+        text += &"---|".repeat(self.subjects.len());
+        text.push('\n');
+        for (index, point) in self.points.iter().enumerate() {
+            write!(text, "| {point} |").expect("text takes all");
+            for (_, runs) in &self.subjects {
+                let seconds = median(runs.iter().map(|run| run[index]));
+                write!(text, " {seconds:.1} |").expect("text takes all");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
 /// One experiment: its samples and what follows from them.
 #[derive(Debug)]
 pub struct Experiment {
@@ -43,6 +87,8 @@ pub struct Experiment {
     pub about: &'static str,
     /// Subjects with their samples.
     pub samples: Vec<(String, Vec<Sample>)>,
+    /// Where the time goes, of experiments with several points in time.
+    pub course: Option<Course>,
     /// Figures with limits.
     pub claims: Vec<Claim>,
     /// What could not be measured, and why.
@@ -56,6 +102,7 @@ impl Experiment {
             name,
             about,
             samples: Vec::new(),
+            course: None,
             claims: Vec::new(),
             missing: Vec::new(),
         }
@@ -105,6 +152,7 @@ impl Experiment {
             "name": self.name,
             "about": self.about,
             "samples": samples,
+            "course": self.course.as_ref().map(Course::to_json),
             "claims": self.claims.iter().map(claim).collect::<Vec<_>>(),
             "notMeasured": self.missing,
         })
@@ -130,6 +178,9 @@ impl Experiment {
                 peak * 1024 / 1_000_000
             )
             .expect("text takes all");
+        }
+        if let Some(course) = &self.course {
+            text += &course.to_markdown();
         }
         if !self.claims.is_empty() {
             text += "\n| figure | value | limit | |\n|---|---|---|---|\n";

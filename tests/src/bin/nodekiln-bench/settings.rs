@@ -13,6 +13,8 @@ pub struct Settings {
     pub base: PathBuf,
     /// A `NodeConfig` for the first-boot program.
     pub node_config: PathBuf,
+    /// A folder with the components of a node, as `scripts/components` makes it.
+    pub components: PathBuf,
     /// A folder for all that is made; it may hold 10 GB.
     pub work: PathBuf,
     /// Where the results go.
@@ -47,8 +49,8 @@ impl Settings {
                 }
                 "--only" => only.push(value.clone()),
                 "--no-virt-customize" => missing = Some(value.clone()),
-                "--nodekiln" | "--firstboot" | "--base" | "--node-config" | "--work"
-                | "--results" | "--virt-customize" => {
+                "--nodekiln" | "--firstboot" | "--base" | "--node-config" | "--components"
+                | "--work" | "--results" | "--virt-customize" => {
                     paths.insert(name.clone(), PathBuf::from(value));
                 }
                 _ => return Err(format!("{name} is unknown")),
@@ -60,6 +62,7 @@ impl Settings {
             firstboot: take("--firstboot")?,
             base: take("--base")?,
             node_config: take("--node-config")?,
+            components: take("--components")?,
             work: take("--work")?,
             results: take("--results")?,
             virt_customize: match missing {
