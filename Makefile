@@ -9,7 +9,7 @@ SHELL := /bin/bash
 # make build ARCHITECTURES=x86_64
 ARCHITECTURES ?= x86_64 arm64
 
-.PHONY: help tools build components demo test lint unit integration e2e docs docs-check bench fuzz clean
+.PHONY: help tools build components demo cluster test lint unit integration e2e docs docs-check bench fuzz clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ components: tools ## Obtain the node components for the demo and the tests
 
 demo: build components ## Bake a Debian 12 node image without root, boot it, show what happened
 	@scripts/demo
+
+cluster: tools ## Run a cluster without AWS, for a try by hand: it says how; until Ctrl-C
+	@scripts/cluster >/dev/null
+	@scripts/judges authenticator >/dev/null
+	@cargo build --quiet --locked -p nodekiln-tests --bins
+	@target/debug/nodekiln-cluster --folder out/cluster
 
 test: ## Run everything that must hold: lints, unit, integration and boot tests
 	@scripts/test

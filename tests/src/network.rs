@@ -157,9 +157,10 @@ impl Network {
         command
             .args(["--pdeathsig=KILL", "--", "dnsmasq"])
             .args([
-                "--keep-in-foreground",
+                // It stays in the foreground and remains who it is: the root of a user
+                // namespace may not change its groups.
+                "--no-daemon",
                 "--conf-file=/dev/null",
-                "--user=root",
             ])
             .args(["--no-hosts", "--no-resolv", "--no-poll", "--pid-file="])
             .args([

@@ -2,73 +2,41 @@
 //! judged by the real authenticator, which asks the cloud of the tests.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use nodekiln_tests::cloud::World;
 use nodekiln_tests::cloud::client::Cloud;
 use nodekiln_tests::cloud::identity::Key;
-use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::cluster::{ControlPlane, minor};
 use nodekiln_tests::judges::judge;
-use nodekiln_tests::namespace::Namespace;
+use nodekiln_tests::network::{AWS, CLUSTER, Network};
 use nodekiln_tests::program::text;
 use serde_json::json;
 use tempfile::TempDir;
-
-/// Where the names of AWS lead.
-const AWS: &str = "10.2.0.1";
-/// Where the name of the API server leads.
-const CLUSTER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 
 /// A control plane and the world around it, in a network of their own.
 struct Site {
     control_plane: ControlPlane,
     cloud: Cloud,
     // The last that ends: the others live in it.
-    namespace: Namespace,
-    _folder: TempDir,
+    network: Network,
 }
 
 impl Site {
     fn new(minor: &str) -> Self {
-        let namespace = Namespace::new();
-        let folder = TempDir::new().expect("a folder");
-        let hosts = folder.path().join("hosts");
-        let mut names = String::new();
-        for service in Service::ALL {
-            let address = match service {
-                Service::Cluster => CLUSTER.to_string(),
-                _ => AWS.to_owned(),
-            };
-            if let Some(host) = service.host("us-west-2") {
-                names += &format!("{address} {host}\n");
-            }
-        }
-        fs::write(&hosts, names).expect("written");
-        let prepare = format!(
-            "set -e; ip address add {AWS}/32 dev lo; ip address add {CLUSTER}/32 dev lo; \
-             mount --bind {} /etc/hosts",
-            hosts.display()
-        );
-        let output = namespace
-            .command(Path::new("sh"))
-            .args(["-c", &prepare])
-            .output()
-            .expect("nsenter starts");
-        assert!(output.status.success(), "{}", text(&output));
-        let program = namespace.command(Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud")));
+        let network = Network::new("us-west-2", &[]);
+        let program = network.command(Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud")));
         let names = format!("{AWS}:443");
         let cloud = Cloud::start(program, &world(), &["--names", &names]);
-        let place = |program: &Path| namespace.command(program);
+        let place = |program: &Path| network.command(program);
         let control_plane = ControlPlane::start(place, CLUSTER, minor, &cloud);
         Self {
             control_plane,
             cloud,
-            namespace,
-            _folder: folder,
+            network,
         }
     }
 
@@ -170,7 +138,7 @@ fn a_control_plane_lets_in_whom_aws_knows_and_no_other() {
 fn strangers_are_refused(site: &Site) {
     // By name, as a node comes: the certificate is that of EKS's name.
     let output = site
-        .namespace
+        .network
         .command(Path::new("curl"))
         .args(["--silent", "--show-error", "--cacert"])
         .arg(site.control_plane.kubeconfig().with_file_name("ca.pem"))

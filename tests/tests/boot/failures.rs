@@ -9,7 +9,7 @@ use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::fault::{Fault, Kind};
 use nodekiln_tests::cloud::world::TrustAnchor;
 use nodekiln_tests::cloud::{Service, World};
-use nodekiln_tests::cluster::MINOR;
+use nodekiln_tests::cluster::minor;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 
 use super::node::Node;
@@ -247,7 +247,7 @@ fn a_kubelet_that_is_newer_than_its_cluster_is_refused() {
         name: "skew",
         strike: |around| set_version(around, "1.33"),
         told: &["kubelet-version-skew-validation"],
-        mend: Some(|around| set_version(around, MINOR)),
+        mend: Some(|around| set_version(around, &minor())),
         ..Failure::NONE
     }
     .run();

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, OnceLock};
 
 use nodekiln::environment;
-use nodekiln_tests::cluster::MINOR;
+use nodekiln_tests::cluster::minor;
 use nodekiln_tests::container_image;
 use nodekiln_tests::program::run;
 
@@ -57,20 +57,22 @@ fn succeed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// The version of Kubernetes that is tested.
+fn version() -> String {
+    let modules = format!("tests/cluster/go-{}.mod", minor());
+    let modules = std::fs::read_to_string(workspace().join(modules)).expect("go.mod");
+    let mut lines = modules.lines();
+    let version = lines.find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v"));
+    version.expect("the version of Kubernetes").to_owned()
+}
+
 /// What the folder of components has, as variables of the demo's profile: all
 /// but what `make components` could not obtain.
 fn settings() -> Vec<String> {
-    let modules = format!("tests/cluster/go-{MINOR}.mod");
-    let modules = workspace().join(modules);
-    let modules = std::fs::read_to_string(modules).expect("go.mod");
-    let version = modules
-        .lines()
-        .find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v"))
-        .expect("the version of Kubernetes");
     let folder = environment::cache_folder()
         .expect("HOME or XDG_CACHE_HOME is set")
         .join("components")
-        .join(version);
+        .join(version());
     let list = std::fs::read_to_string(folder.join("components.txt")).unwrap_or_else(|error| {
         unreachable!(
             "{} has no components ({error}): run `make components`",
@@ -181,7 +183,10 @@ fn write_overlay(folder: &Path) {
 
 fn profile() -> String {
     let path = workspace().join("profiles/debian-12-demo.yaml");
-    std::fs::read_to_string(path).expect("the profile can be read")
+    let text = std::fs::read_to_string(path).expect("the profile can be read");
+    let pinned = "\n    version: 1.34.4\n";
+    assert!(text.contains(pinned), "{text}");
+    text.replace(pinned, &format!("\n    version: {}\n", version()))
 }
 
 /// Bakes a profile in a folder of its own, where its lock lies too.

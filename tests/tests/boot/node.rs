@@ -57,7 +57,8 @@ impl Node<'_> {
     pub fn assert_identity(&self) {
         let node = self.object();
         let info = &node["status"]["nodeInfo"];
-        assert_eq!(info["kubeletVersion"], "v1.34.4", "{info}");
+        let version = format!("v{}", self.control_plane.version());
+        assert_eq!(info["kubeletVersion"], version, "{info}");
         let runtime = info["containerRuntimeVersion"].as_str().unwrap_or_default();
         assert!(runtime.starts_with("containerd://1.6."), "{info}");
         assert_eq!(node["spec"]["providerID"], self.provider_id);

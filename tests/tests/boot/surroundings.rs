@@ -11,7 +11,7 @@ use nodekiln_qemu::{BootOptions, Format, Part, Seed};
 use nodekiln_tests::cloud::client::Cloud;
 use nodekiln_tests::cloud::state::Record;
 use nodekiln_tests::cloud::{Service, World};
-use nodekiln_tests::cluster::{ControlPlane, MINOR};
+use nodekiln_tests::cluster::{ControlPlane, minor};
 use nodekiln_tests::network::{AWS, CLUSTER, Network, Place};
 
 use super::guest::{self, Answers};
@@ -54,7 +54,7 @@ impl Surroundings {
         let served = ["--imds", "169.254.169.254:80", "--names", &names];
         let cloud = Cloud::start(cloud, world, &served);
         let command = |program: &Path| network.command(program);
-        let control_plane = ControlPlane::start(command, CLUSTER, MINOR, &cloud);
+        let control_plane = ControlPlane::start(command, CLUSTER, &minor(), &cloud);
         Self {
             control_plane,
             cloud,
