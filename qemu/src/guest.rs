@@ -74,10 +74,13 @@ pub(crate) fn part(commands: &[GuestCommand], architecture: Architecture) -> Res
     // A script, not a #cloud-config: of two of those, the later one's lists, such
     // as `write_files`, replace the earlier one's, which are the site's.
     // `--no-block`: a command may wait for units that wait for cloud-init.
+    // The kernel keeps to itself what is less than a panic: it would write into the
+    // middle of a line of results.
     // `After` takes effect because first boot is queued or done by then.
     let user_script = format!(
         "#!/bin/sh\n\
          umask 077\n\
+         dmesg -n 1\n\
          echo {} | base64 -d >/run/nodekiln-test.sh\n\
          exec systemd-run --no-block --unit=nodekiln-test \
          --property=After=nodekiln-firstboot.service /bin/sh /run/nodekiln-test.sh\n",

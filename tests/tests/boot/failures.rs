@@ -9,7 +9,7 @@ use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::fault::{Fault, Kind};
 use nodekiln_tests::cloud::world::TrustAnchor;
 use nodekiln_tests::cloud::{Service, World};
-use nodekiln_tests::cluster::minor;
+use nodekiln_tests::cluster::MINOR;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 
 use super::node::Node;
@@ -24,11 +24,21 @@ const SOON: Duration = Duration::from_secs(180);
 const LONG: Duration = Duration::from_secs(600);
 
 /// Keeps saying at the console what the journal and `firstboot status` have.
-const SAY_ALL: &str = "#!/bin/sh
-systemd-run --no-block sh -c 'journalctl -f -n all -o cat -u nodekiln-firstboot |
-  sed -u \"s/^/journal: /\" >/dev/ttyS0'
-systemd-run --no-block sh -c 'while sleep 3; do firstboot status 2>&1; done |
-  sed -u \"s/^/status: /\" >/dev/ttyS0'
+/// It begins before first boot does.
+const SAY_ALL: &str = "#cloud-config
+bootcmd:
+  - - systemd-run
+    - --no-block
+    - sh
+    - -c
+    - |
+      journalctl -f -n all -o cat -u nodekiln-firstboot | sed -u 's/^/journal: /' >/dev/ttyS0
+  - - systemd-run
+    - --no-block
+    - sh
+    - -c
+    - |
+      while sleep 3; do firstboot status 2>&1; done | sed -u 's/^/status: /' >/dev/ttyS0
 ";
 
 /// Something that goes wrong.
@@ -107,7 +117,7 @@ impl Scene {
             enabled: true,
         });
         let around = Surroundings::new(&world, &[SITE]);
-        let say_all = Part::of_cloud_init(SAY_ALL).expect("a script");
+        let say_all = Part::of_cloud_init(SAY_ALL).expect("cloud-config");
         let seed = Seed {
             parts: vec![
                 around.trust(&site::node_certificate(&site::issue(&site))),
@@ -194,7 +204,7 @@ fn name_servers_that_are_dead_are_told_and_waited_for() {
         name: "names",
         when: Some("nodekiln-firstboot: started"),
         strike: |around| around.network.stop_names(),
-        told: &["eks.us-west-2.amazonaws.com"],
+        told: &["credential_process of profile default"],
         mend: Some(|around| around.network.start_names()),
         ..Failure::NONE
     }
@@ -247,7 +257,7 @@ fn a_kubelet_that_is_newer_than_its_cluster_is_refused() {
         name: "skew",
         strike: |around| set_version(around, "1.33"),
         told: &["kubelet-version-skew-validation"],
-        mend: Some(|around| set_version(around, &minor())),
+        mend: Some(|around| set_version(around, MINOR)),
         ..Failure::NONE
     }
     .run();
