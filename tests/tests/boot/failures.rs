@@ -24,7 +24,8 @@ const SOON: Duration = Duration::from_secs(180);
 const LONG: Duration = Duration::from_secs(600);
 
 /// Keeps saying at the console what the journal and `firstboot status` have.
-/// It begins before first boot does.
+/// It begins before first boot does; a getty that starts hangs up a terminal, but not
+/// the console.
 const SAY_ALL: &str = "#cloud-config
 bootcmd:
   - - systemd-run
@@ -32,13 +33,13 @@ bootcmd:
     - sh
     - -c
     - |
-      journalctl -f -n all -o cat -u nodekiln-firstboot | sed -u 's/^/journal: /' >/dev/ttyS0
+      journalctl -f -n all -o cat -u nodekiln-firstboot | sed -u 's/^/journal: /' >/dev/console
   - - systemd-run
     - --no-block
     - sh
     - -c
     - |
-      while sleep 3; do firstboot status 2>&1; done | sed -u 's/^/status: /' >/dev/ttyS0
+      while sleep 3; do firstboot status 2>&1; done | sed -u 's/^/status: /' >/dev/console
 ";
 
 /// Something that goes wrong.
