@@ -50,7 +50,7 @@ const RIGHTS: &str = include_str!("rights.yaml");
 #[derive(Debug)]
 pub struct ControlPlane {
     // The order is that in which they end: who asks before who answers.
-    helpers: Vec<Process>,
+    others: Vec<Process>,
     api_server: Option<Process>,
     etcd: Process,
     place: Place,
@@ -100,7 +100,7 @@ impl ControlPlane {
         let etcd = etcd(&place, &programs, folder.path());
         let authenticator = authenticator::start(&place, cloud, &identities, folder.path());
         let mut control_plane = Self {
-            helpers: vec![authenticator],
+            others: vec![authenticator],
             api_server: None,
             etcd,
             place,
@@ -118,7 +118,7 @@ impl ControlPlane {
         control_plane.start_api_server();
         control_plane.apply(RIGHTS);
         control_plane.start_controllers();
-        control_plane.helpers[0].wait_for(
+        control_plane.others[0].wait_for(
             &place,
             authenticator::HEALTH,
             Some(&control_plane.identities.file("ca.pem")),
@@ -302,7 +302,7 @@ impl ControlPlane {
         let mut command = self.place.command(&self.programs.path(name));
         command.arg(file("approver.kubeconfig"));
         let approver = Process::start(name, command, self.folder.path());
-        self.helpers.extend([manager, approver]);
+        self.others.extend([manager, approver]);
         for first in ["configmap/kube-root-ca.crt", "serviceaccount/default"] {
             self.wait(&[
                 "--for=create",
