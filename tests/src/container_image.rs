@@ -12,6 +12,9 @@ pub const PAUSE: &str = "localhost/nodekiln-tests/pause:1";
 /// The same image for the containers of pods: it has a shell.
 pub const BUSYBOX: &str = "localhost/nodekiln-tests/busybox:1";
 
+/// A command that waits until it is told to end, and ends then: a first process that
+/// does not ask for the signal never gets it.
+pub const WAIT: [&str; 3] = ["sh", "-c", "trap exit TERM; sleep 1000000000 & wait"];
 /// What of busybox has a name in the image.
 const APPLETS: [&str; 8] = [
     "sh", "sleep", "cat", "echo", "nsenter", "hostname", "wget", "nc",
@@ -29,7 +32,7 @@ pub fn write(archive: &Path) {
         "architecture": "amd64",
         "os": "linux",
         "config": {
-            "Entrypoint": ["/bin/sleep", "1000000000"],
+            "Entrypoint": WAIT,
             "Env": ["PATH=/bin"],
         },
         "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },

@@ -105,7 +105,7 @@ fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
 }
 
 #[test]
-fn a_machine_with_an_activation_joins() {
+fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
     let image = image::join();
     let world = World::sample();
     let activation = &world.activations[0];
@@ -155,7 +155,11 @@ fn a_machine_with_an_activation_joins() {
     };
     assert_machine(&joined, &expected);
     joined.assert_nothing_refused();
+    node.reboot();
+    let checked = node.on_machine("journalctl -b -o cat -u systemd-fsck-root");
+    assert!(checked.contains(": clean, "), "{checked}");
     assert_eq!(node.registrations(), 1);
+    assert_eq!(registrations_with_ssm(&around.cloud.record()), 0);
     image.assert_unchanged();
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use nodekiln_tests::cluster::ControlPlane;
-use nodekiln_tests::container_image::BUSYBOX;
+use nodekiln_tests::container_image::{BUSYBOX, WAIT};
 use serde_json::{Value, json};
 
 use super::expected::CPUS;
@@ -160,7 +160,8 @@ impl Node<'_> {
 
     /// A pod runs, its log can be read, and something can be done in it.
     fn assert_pod(&self) {
-        let command = json!(["sh", "-c", "echo \"a pod of $NODE\"; exec sleep 1000000000"]);
+        let command = format!("echo \"a pod of $NODE\"; {}", WAIT[2]);
+        let command = json!(["sh", "-c", command]);
         let pod = self.run_pod("probe", &command, false);
         let address = pod["status"]["podIP"].as_str().unwrap_or_default();
         assert!(address.starts_with("10.85."), "{pod:#}");
@@ -211,6 +212,28 @@ impl Node<'_> {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {arguments:?}: {errors}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a script on the machine itself, through a pod that may do so.
+    pub fn on_machine(&self, script: &str) -> String {
+        let enter = [
+            "nsenter", "-t", "1", "-m", "-u", "-i", "-n", "--", "sh", "-c",
+        ];
+        let exec = ["exec", "root", "--"];
+        self.said(&[&exec[..], &enter, &[script]].concat())
+    }
+
+    /// Restarts the machine in good order, and waits until the node is ready again.
+    pub fn reboot(&self) {
+        self.run_pod("root", &json!(WAIT), true);
+        let node = self.object();
+        let before = node["status"]["nodeInfo"]["bootID"].as_str();
+        let before = before.expect("a node says so");
+        self.on_machine("systemctl --no-block reboot");
+        self.until_changed(&["node", self.name], "{.status.nodeInfo.bootID}", before);
+        self.until_ready();
+        let pods = ["--for=condition=Ready", "--timeout=600s", "pod/probe"];
+        self.control_plane.wait(&pods);
     }
 
     /// How often the node was registered, by the audit log.
