@@ -28,6 +28,28 @@ pub const AWS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 /// Where the API server of the cluster is, and where its name leads.
 pub const CLUSTER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 
+/// A CNI configuration with which pods have addresses of their own and reach others by
+/// that of their node: that, and no more, makes a node ready. It belongs into
+/// `/etc/cni/net.d`.
+pub const POD_NETWORK: &str = r#"{
+  "cniVersion": "1.0.0",
+  "name": "pods",
+  "plugins": [
+    {
+      "type": "bridge",
+      "bridge": "cni0",
+      "isGateway": true,
+      "ipMasq": true,
+      "ipam": {
+        "type": "host-local",
+        "ranges": [[{ "subnet": "10.85.0.0/16" }]],
+        "routes": [{ "dst": "0.0.0.0/0" }]
+      }
+    }
+  ]
+}
+"#;
+
 /// A machine's place in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use nodekiln::environment;
 use nodekiln_tests::cluster::minor;
 use nodekiln_tests::container_image;
+use nodekiln_tests::network::POD_NETWORK;
 use nodekiln_tests::program::run;
 
 /// The image in its folder.
@@ -125,25 +126,6 @@ pub fn join() -> &'static Image {
     })
 }
 
-/// Pods have addresses of their own and reach others by that of their node.
-const POD_NETWORK: &str = r#"{
-  "cniVersion": "1.0.0",
-  "name": "pods",
-  "plugins": [
-    {
-      "type": "bridge",
-      "bridge": "cni0",
-      "isGateway": true,
-      "ipMasq": true,
-      "ipam": {
-        "type": "host-local",
-        "ranges": [[{ "subnet": "10.85.0.0/16" }]],
-        "routes": [{ "dst": "0.0.0.0/0" }]
-      }
-    }
-  ]
-}
-"#;
 /// A stand-in of the agent for one service manager: it asks once and ends.
 const AGENT_UNIT: &str = "[Unit]
 Description=Stand-in of the SSM agent, for tests

@@ -14,7 +14,7 @@ use nodekiln_tests::cloud::World;
 use nodekiln_tests::cloud::certificates::{Authority, Issued};
 use nodekiln_tests::cloud::world::TrustAnchor;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
-use nodekiln_tests::network::Place;
+use nodekiln_tests::network::{POD_NETWORK, Place};
 use time::OffsetDateTime;
 
 /// Its name as a node.
@@ -25,24 +25,6 @@ pub const PLACE: Place = Place {
     mac: "52:54:00:10:01:11",
     address: Ipv4Addr::new(10, 1, 1, 11),
 };
-
-/// Gives pods addresses, so that a node becomes ready.
-const POD_NETWORK: &str = r#"{
-  "cniVersion": "1.0.0",
-  "name": "pods",
-  "plugins": [{
-    "type": "bridge",
-    "bridge": "cni0",
-    "isGateway": true,
-    "ipMasq": true,
-    "ipam": {
-      "type": "host-local",
-      "ranges": [[{ "subnet": "10.85.0.0/16" }]],
-      "routes": [{ "dst": "0.0.0.0/0" }]
-    }
-  }]
-}
-"#;
 
 /// A site that the world trusts, and its machine's certificate.
 pub struct Site {

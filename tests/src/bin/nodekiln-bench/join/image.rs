@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nodekiln_tests::container_image::{self, PAUSE};
+use nodekiln_tests::network::POD_NETWORK;
 use nodekiln_tests::program::run;
 use serde_json::Value;
 
@@ -13,26 +14,6 @@ use crate::settings::Settings;
 const PROFILE: &str = include_str!("../../../../../profiles/debian-12-demo.yaml");
 /// What the demo leaves out, since nobody answers its node.
 const LEFT_OUT: &str = "    - demo\n";
-
-/// Pods have addresses of their own.
-const POD_NETWORK: &str = r#"{
-  "cniVersion": "1.0.0",
-  "name": "pods",
-  "plugins": [
-    {
-      "type": "bridge",
-      "bridge": "cni0",
-      "isGateway": true,
-      "ipMasq": true,
-      "ipam": {
-        "type": "host-local",
-        "ranges": [[{ "subnet": "10.85.0.0/16" }]],
-        "routes": [{ "dst": "0.0.0.0/0" }]
-      }
-    }
-  ]
-}
-"#;
 
 /// Bakes it; gives its path.
 pub fn baked(settings: &Settings) -> PathBuf {
