@@ -277,7 +277,7 @@ fn a_clock_that_is_an_hour_behind_is_told() {
     Failure {
         name: "clock",
         clock: -3600,
-        told: &["clock"],
+        told: &["Signature expired"],
         ..Failure::NONE
     }
     .run();
