@@ -292,7 +292,7 @@ fn credentials_that_are_not_given_for_a_while_are_waited_for() {
             let down = Fault::of(Service::RolesAnywhere, Kind::Status(503), 0);
             around.cloud.faults(&[down]);
         },
-        told: &["trying again"],
+        told: &["gives no session"],
         mend: Some(|around| around.cloud.faults(&[])),
         ..Failure::NONE
     }
