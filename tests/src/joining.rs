@@ -15,7 +15,6 @@ use serde_json::Value;
 
 use crate::cloud::certificates::Authority;
 use crate::cloud::client::Cloud;
-use crate::cloud::world::TrustAnchor;
 use crate::cloud::{Service, World};
 use crate::first_boot::{self, ARM64_EMULATOR};
 use crate::machine_root::{MachineRoot, PROGRAM};
@@ -338,16 +337,11 @@ impl Machine {
     /// # Panics
     /// When the system gives no random numbers.
     pub fn certify(&self) {
-        let yesterday = time::OffsetDateTime::now_utc() - time::Duration::DAY;
-        let month = std::time::Duration::from_secs(30 * 24 * 3600);
         let site = Authority::new("the site");
-        let issued = site.node("node-1", 7, yesterday, month);
+        let issued = site.node_for_a_month("node-1");
         self.cloud.change(|world| {
-            world.trust_anchors = vec![TrustAnchor {
-                arn: TRUST_ANCHOR.into(),
-                certificate: site.certificate,
-                enabled: true,
-            }];
+            world.trust_anchors.clear();
+            world.trust(TRUST_ANCHOR, &site);
         });
         self.write("etc/iam/pki/server.pem", &issued.certificate, 0o644);
         self.write("etc/iam/pki/server.key", &issued.key, 0o600);

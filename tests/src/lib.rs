@@ -20,4 +20,5 @@ pub mod refusal;
 pub mod sequences;
 pub mod server;
 pub mod small_base;
+pub mod surroundings;
 pub mod volumes;

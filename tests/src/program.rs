@@ -1,5 +1,6 @@
 //! Independent programs that check what nodekiln made.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Runs a program with Debian's disk tools in reach and gives its output.
@@ -35,4 +36,20 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     let text = text(&output);
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
     text
+}
+
+/// Runs a script of `scripts/` that obtains something of others; gives the path that it
+/// prints.
+///
+/// # Panics
+/// When it fails: a test that cannot judge must fail.
+pub fn script(name: &str, argument: &str) -> PathBuf {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+    let output = Command::new(scripts.join(name))
+        .arg(argument)
+        .output()
+        .expect("the script runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/{name} {argument}: {said}");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())
 }

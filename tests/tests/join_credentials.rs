@@ -10,7 +10,6 @@ use nodekiln_tests::cloud::canonical::{hex, sha256};
 use nodekiln_tests::cloud::certificates::{Authority, Issued};
 use nodekiln_tests::cloud::client::Cloud;
 use nodekiln_tests::cloud::state::basic;
-use nodekiln_tests::cloud::world::TrustAnchor;
 use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::judges::judge;
 use nodekiln_tests::namespace::Namespace;
@@ -26,11 +25,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn world(authority: &Authority) -> World {
     let mut world = World::sample();
-    world.trust_anchors.push(TrustAnchor {
-        arn: ANCHOR.into(),
-        certificate: authority.certificate.clone(),
-        enabled: true,
-    });
+    world.trust(ANCHOR, authority);
     world
 }
 

@@ -62,8 +62,7 @@ fn machine(cluster: Cluster) -> Machine {
 }
 
 /// It is told with these words at the console, and the first of them stands in the
-/// status; mended, the machine
-/// joins.
+/// status; mended, the machine joins.
 fn assert_told(machine: &Machine, told: &[&str], mend: impl FnOnce(&Machine)) {
     let console = machine.boot_until_told(&BY_NAME, told, MINUTE);
     let line = console.lines().last().expect("a line");

@@ -138,13 +138,13 @@ impl Node {
         let auth = STANDARD.encode(format!("AWS:{password}"));
         let auth = json!({ "auths": { REGISTRY: { "auth": auth } } });
         self.machine
-            .write("root/auth.json", &auth.to_string(), 0o600);
+            .write("etc/registry-auth.json", &auth.to_string(), 0o600);
         let _ = fs::remove_dir_all(self.machine.path("tmp/copy"));
         let image = format!("docker://{REGISTRY}/team/app:1");
         let words = ["/usr/bin/skopeo", "--insecure-policy", "copy", "--quiet"];
         let files = [
             "--preserve-digests",
-            "--src-authfile=/root/auth.json",
+            "--src-authfile=/etc/registry-auth.json",
             &image,
             "oci:/tmp/copy:1",
         ];

@@ -29,6 +29,8 @@ fn only_the_names_of_aws_and_of_the_cluster_lead_somewhere() {
     assert_eq!(addresses(&network, &sts), [AWS.to_string()]);
     let cluster = host(Service::Cluster);
     assert_eq!(addresses(&network, &cluster), [CLUSTER.to_string()]);
+    let registry = "111122223333.dkr.ecr.us-west-2.amazonaws.com";
+    assert_eq!(addresses(&network, registry), [AWS.to_string()]);
     for name in [
         "example.com",
         "amazonaws.com",

@@ -109,6 +109,15 @@ impl Authority {
         self.issue(parameters)
     }
 
+    /// A node's certificate that is good since yesterday, for a month.
+    ///
+    /// # Panics
+    /// When the system gives no random numbers.
+    pub fn node_for_a_month(&self, name: &str) -> Issued {
+        let yesterday = OffsetDateTime::now_utc() - time::Duration::DAY;
+        self.node(name, 7, yesterday, Duration::from_secs(30 * 24 * 3600))
+    }
+
     fn issue(&self, parameters: CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("random numbers");
         let certificate = parameters

@@ -10,7 +10,7 @@ use super::state::{Password, random};
 use super::{Service, State, registry, signature_v4};
 
 /// How long a password is good for, in seconds.
-const HOURS: i64 = 12 * 3600;
+const VALIDITY: i64 = 12 * 3600;
 
 const PREFIX: &str = "AmazonEC2ContainerRegistry_V20150921.";
 
@@ -23,7 +23,7 @@ pub fn answer(state: &State, asked: &Asked) -> Result<Answer, Refusal> {
     }
     state.permit(&key, "ecr:GetAuthorizationToken", "*")?;
     let world = state.lock().world.clone();
-    let (password, end) = (random(), state.now() + HOURS);
+    let (password, end) = (random(), state.now() + VALIDITY);
     let token = STANDARD.encode(format!("{}:{password}", registry::USER));
     let given = Password { key, end };
     state.lock().passwords.insert(password, given);

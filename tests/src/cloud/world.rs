@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificates::Authority;
 use super::fault::Fault;
 use super::identity::Key;
 
@@ -195,6 +196,15 @@ pub struct Repository {
 }
 
 impl World {
+    /// Has Roles Anywhere trust an authority, by this ARN.
+    pub fn trust(&mut self, arn: &str, authority: &Authority) {
+        self.trust_anchors.push(TrustAnchor {
+            arn: arn.into(),
+            certificate: authority.certificate.clone(),
+            enabled: true,
+        });
+    }
+
     /// A small world: a cluster `farm`, an instance, an activation and one key.
     #[must_use]
     pub fn sample() -> Self {

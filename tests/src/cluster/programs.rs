@@ -1,7 +1,8 @@
 //! The programs of a control plane, built by `scripts/cluster` when they are missing.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+
+use crate::program::script;
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -17,14 +18,7 @@ impl Programs {
     /// # Panics
     /// When they cannot be built: a test that cannot judge must fail.
     pub fn of(minor: &str) -> Self {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let output = Command::new(workspace.join("scripts/cluster"))
-            .arg(minor)
-            .output()
-            .expect("the script runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "scripts/cluster {minor}: {said}");
-        let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
+        let folder = script("cluster", minor);
         // VERSION-DIGEST OF THE PINS
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let version = name.split('-').next().unwrap_or_default().to_owned();

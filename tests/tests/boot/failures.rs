@@ -7,14 +7,14 @@ use std::time::Duration;
 use nodekiln_qemu::{BootOptions, Format, Milestones, Part, Seed};
 use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::fault::{Fault, Kind};
-use nodekiln_tests::cloud::world::TrustAnchor;
 use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::cluster::MINOR;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
+use nodekiln_tests::surroundings::Surroundings;
 
 use super::node::Node;
 use super::running::Running;
-use super::surroundings::{SITE, Surroundings};
+use super::surroundings::{self, Machines as _, SITE};
 use super::{image, machine, site};
 
 /// The longest that a machine may take to say what is wrong, once it can tell. A minute,
@@ -112,16 +112,12 @@ impl Scene {
     fn new() -> Self {
         let site = Authority::new("the site");
         let mut world = World::sample();
-        world.trust_anchors.push(TrustAnchor {
-            arn: TRUST_ANCHOR.into(),
-            certificate: site.certificate.clone(),
-            enabled: true,
-        });
-        let around = Surroundings::new(&world, &[SITE]);
+        world.trust(TRUST_ANCHOR, &site);
+        let around = surroundings::around(&world, &[SITE]);
         let say_all = Part::of_cloud_init(SAY_ALL).expect("cloud-config");
         let seed = Seed {
             parts: vec![
-                around.trust(&site::node_certificate(&site::issue(&site))),
+                around.trust(&site::node_certificate(&site.node_for_a_month("node-1"))),
                 say_all,
             ],
             ..Seed::of_node_config(hybrid("", ROLES_ANYWHERE))

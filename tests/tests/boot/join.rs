@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use nodekiln_qemu::{BootOptions, Format, Seed};
 use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::state::Record;
-use nodekiln_tests::cloud::world::{Activation, TrustAnchor};
+use nodekiln_tests::cloud::world::Activation;
 use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::container_image::PAUSE;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::expected::{Credentials, Expected};
 use super::node::Node;
-use super::surroundings::{INSTANCE, Joined, OTHER, SITE, Surroundings};
+use super::surroundings::{self, INSTANCE, Joined, Machines as _, OTHER, SITE};
 use super::{assert_milestones_in_order, image, machine, site};
 
 /// Lines of a NodeConfig: what a user adds.
@@ -42,13 +42,9 @@ fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
     let image = image::join();
     let authority = Authority::new("the site");
     let mut world = World::sample();
-    world.trust_anchors.push(TrustAnchor {
-        arn: TRUST_ANCHOR.into(),
-        certificate: authority.certificate.clone(),
-        enabled: true,
-    });
-    let around = Surroundings::new(&world, &[SITE]);
-    let issued = site::issue(&authority);
+    world.trust(TRUST_ANCHOR, &authority);
+    let around = surroundings::around(&world, &[SITE]);
+    let issued = authority.node_for_a_month("node-1");
     let seed = Seed {
         hostname: Some("machine-17".to_owned()),
         parts: vec![around.trust(&site::node_certificate(&issued))],
@@ -109,7 +105,7 @@ fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
     let image = image::join();
     let world = World::sample();
     let activation = &world.activations[0];
-    let around = Surroundings::new(&world, &[SITE]);
+    let around = surroundings::around(&world, &[SITE]);
     let seed = Seed {
         hostname: Some("machine-17".to_owned()),
         parts: vec![around.trust("")],
@@ -177,7 +173,7 @@ fn two_machines_of_one_image_are_two_nodes() {
     let image = image::join();
     let world = World::sample();
     let places = [SITE, OTHER];
-    let around = Surroundings::new(&world, &places);
+    let around = surroundings::around(&world, &places);
     let machines = places.map(|place| {
         let seed = Seed {
             instance_id: place.tap.to_owned(),
@@ -230,7 +226,7 @@ fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
     let mut world = World::sample();
     let role = "arn:aws:iam::111122223333:role/node-role".to_owned();
     world.clusters[0].access_entries.push(role);
-    let around = Surroundings::new(&world, &[INSTANCE]);
+    let around = surroundings::around(&world, &[INSTANCE]);
     let node_config = format!(
         "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: farm\n    \
          apiServerEndpoint: {}\n    certificateAuthority: {}\n    cidr: 10.100.0.0/16\n",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nodekiln_tests::cloud::certificates::{Authority, Issued};
+use nodekiln_tests::cloud::certificates::Issued;
 use nodekiln_tests::program::run;
 
 /// What a test says about its cluster and node.
@@ -95,13 +95,6 @@ pub fn node_certificate(issued: &Issued) -> String {
             file(&path, mode, &STANDARD.encode(text))
         })
         .concat()
-}
-
-/// A certificate for `node-1` that is good for a month.
-pub fn issue(site: &Authority) -> Issued {
-    let yesterday = time::OffsetDateTime::now_utc() - time::Duration::DAY;
-    let month = std::time::Duration::from_secs(30 * 24 * 3600);
-    site.node("node-1", 7, yesterday, month)
 }
 
 fn certificate(folder: &Path, name: &str) -> (std::path::PathBuf, std::path::PathBuf) {

@@ -1,5 +1,4 @@
-//! What is around a machine that joins: the network of its site, the cloud by the names
-//! of AWS, and a real control plane.
+//! Machines that boot in what is around them, and join.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -8,11 +7,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nodekiln_qemu::{BootOptions, Format, Part, Seed};
-use nodekiln_tests::cloud::client::Cloud;
 use nodekiln_tests::cloud::state::Record;
 use nodekiln_tests::cloud::{Service, World};
-use nodekiln_tests::cluster::{ControlPlane, minor};
-use nodekiln_tests::network::{AWS, CLUSTER, Network, Place};
+use nodekiln_tests::cluster::minor;
+use nodekiln_tests::network::Place;
+use nodekiln_tests::surroundings::Surroundings;
 
 use super::guest::{self, Answers};
 use super::running::Running;
@@ -37,34 +36,27 @@ pub const INSTANCE: Place = Place {
     address: Ipv4Addr::new(10, 1, 2, 3),
 };
 
-/// See the module documentation.
-pub struct Surroundings {
-    // Dropped in this order: who asks before who answers.
-    pub control_plane: ControlPlane,
-    pub cloud: Cloud,
-    pub network: Network,
+/// Makes surroundings with places for machines.
+pub fn around(world: &World, places: &[Place]) -> Surroundings {
+    let cloud = Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud"));
+    Surroundings::new(cloud, world, places, &minor())
 }
 
-impl Surroundings {
-    /// Makes them around machines.
-    pub fn new(world: &World, places: &[Place]) -> Self {
-        let network = Network::new(&world.region, places);
-        let cloud = network.command(Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud")));
-        let names = format!("{AWS}:443");
-        let served = ["--imds", "169.254.169.254:80", "--names", &names];
-        let cloud = Cloud::start(cloud, world, &served);
-        let command = |program: &Path| network.command(program);
-        let control_plane = ControlPlane::start(command, CLUSTER, &minor(), &cloud);
-        Self {
-            control_plane,
-            cloud,
-            network,
-        }
-    }
-
+/// Machines in their surroundings.
+pub trait Machines {
     /// A cloud-config by which the machine trusts who answers to the names of AWS, and
     /// gets further files.
-    pub fn trust(&self, files: &str) -> Part {
+    fn trust(&self, files: &str) -> Part;
+
+    /// Switches a machine on in its place.
+    fn start(&self, place: &Place, options: BootOptions) -> Running;
+
+    /// Boots a machine and asks it everything.
+    fn join(&self, place: &Place, seed: (Seed, Format), options: BootOptions, log: &str) -> Joined;
+}
+
+impl Machines for Surroundings {
+    fn trust(&self, files: &str) -> Part {
         let authority = std::fs::read(self.cloud.file("ca.pem")).expect("it was written");
         let authority = STANDARD.encode(authority);
         let bundle = site::file("/etc/ssl/certs/ca-certificates.crt", "0644", &authority);
@@ -72,8 +64,7 @@ impl Surroundings {
         Part::of_cloud_init(config).expect("cloud-config")
     }
 
-    /// Switches a machine on in its place.
-    pub fn start(&self, place: &Place, options: BootOptions) -> Running {
+    fn start(&self, place: &Place, options: BootOptions) -> Running {
         let options = BootOptions {
             network: nodekiln_qemu::Network::Tap {
                 name: place.tap.to_owned(),
@@ -84,14 +75,7 @@ impl Surroundings {
         Running::start(&self.network, options)
     }
 
-    /// Boots a machine and asks it everything.
-    pub fn join(
-        &self,
-        place: &Place,
-        seed: (Seed, Format),
-        options: BootOptions,
-        log: &str,
-    ) -> Joined {
+    fn join(&self, place: &Place, seed: (Seed, Format), options: BootOptions, log: &str) -> Joined {
         let options = BootOptions {
             seed: Some(seed),
             guest_commands: guest::questions(),

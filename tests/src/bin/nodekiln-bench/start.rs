@@ -101,9 +101,7 @@ pub fn once(network: &Namespace, firstboot: &Path, node_config: &Path) -> Sample
 /// A machine that first boot has all of the node to make of.
 fn machine(firstboot: &Path, node_config: &Path) -> MachineRoot {
     let root = MachineRoot::new(firstboot);
-    let yesterday = time::OffsetDateTime::now_utc() - time::Duration::DAY;
-    let month = Duration::from_secs(30 * 24 * 3600);
-    let issued = Authority::new("the site").node(NODE, 7, yesterday, month);
+    let issued = Authority::new("the site").node_for_a_month(NODE);
     let node_config = fs::read_to_string(node_config).expect("the NodeConfig can be read");
     for (path, content, mode) in [
         ("etc/nodekiln/nodeconfig.yaml", &*node_config, 0o600),

@@ -6,16 +6,13 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nodekiln_tests::cloud::World;
 use nodekiln_tests::cloud::certificates::{Authority, Issued};
-use nodekiln_tests::cloud::world::TrustAnchor;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 use nodekiln_tests::network::{POD_NETWORK, Place};
-use time::OffsetDateTime;
 
 /// Its name as a node.
 pub const NAME: &str = "node-1";
@@ -37,15 +34,9 @@ impl Site {
     /// Makes it; the certificate is good for a month.
     pub fn new() -> Self {
         let authority = Authority::new("the site");
-        let yesterday = OffsetDateTime::now_utc() - time::Duration::DAY;
-        let month = Duration::from_secs(30 * 24 * 3600);
-        let issued = authority.node(NAME, 7, yesterday, month);
+        let issued = authority.node_for_a_month(NAME);
         let mut world = World::sample();
-        world.trust_anchors.push(TrustAnchor {
-            arn: TRUST_ANCHOR.into(),
-            certificate: authority.certificate,
-            enabled: true,
-        });
+        world.trust(TRUST_ANCHOR, &authority);
         Self { world, issued }
     }
 

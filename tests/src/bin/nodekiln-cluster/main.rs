@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use nodekiln_tests::cloud::client::Cloud;
-use nodekiln_tests::cluster::{ControlPlane, MINOR};
-use nodekiln_tests::network::{AWS, CLUSTER, Network};
+use nodekiln_tests::cluster::MINOR;
+use nodekiln_tests::surroundings::Surroundings;
 
 /// Runs a cluster without an AWS account, until Ctrl-C.
 ///
@@ -49,20 +48,16 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let doing = "starting the network, the cloud and the control plane";
     writeln!(io::stderr(), "==> {doing}")?;
     let site = machine::Site::new();
-    let network = Network::new(&site.world.region, &[machine::PLACE]);
     let program = std::env::current_exe()?.with_file_name("nodekiln-cloud");
-    let names = format!("{AWS}:443");
-    let served = ["--imds", "169.254.169.254:80", "--names", &names];
-    let cloud = Cloud::start(network.command(&program), &site.world, &served);
-    let place = |program: &Path| network.command(program);
-    let control_plane = ControlPlane::start(place, CLUSTER, &arguments.kubernetes, &cloud);
-    site.write(&folder, &cloud.file("ca.pem"))?;
+    let places = [machine::PLACE];
+    let around = Surroundings::new(&program, &site.world, &places, &arguments.kubernetes);
+    site.write(&folder, &around.cloud.file("ca.pem"))?;
     // Whoever enters mounts is at their root.
-    let inside = network.command(Path::new("env"));
+    let inside = around.network.command(Path::new("env"));
     machine::write_script(&folder.join("inside"), &inside, "--chdir=\"$PWD\" \"$@\"")?;
-    let kubectl = control_plane.command(&[]);
+    let kubectl = around.control_plane.command(&[]);
     machine::write_script(&folder.join("kubectl"), &kubectl, "\"$@\"")?;
-    explain(&folder, control_plane.version())?;
+    explain(&folder, around.control_plane.version())?;
     until_interrupted()
 }
 

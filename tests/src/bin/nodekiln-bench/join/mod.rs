@@ -16,14 +16,13 @@ use base64::engine::general_purpose::STANDARD;
 use nodekiln_qemu::{BootOptions, Format, Observer, Part, Report, Seed, boot};
 use nodekiln_tests::cloud::World;
 use nodekiln_tests::cloud::certificates::{Authority, Issued};
-use nodekiln_tests::cloud::client::Cloud;
-use nodekiln_tests::cloud::world::TrustAnchor;
-use nodekiln_tests::cluster::{ControlPlane, MINOR};
+use nodekiln_tests::cluster::MINOR;
 use nodekiln_tests::container_image::PAUSE;
 use nodekiln_tests::first_boot::Rendered;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
-use nodekiln_tests::network::{AWS, CLUSTER, Network, Place};
+use nodekiln_tests::network::Place;
 use nodekiln_tests::program::run;
+use nodekiln_tests::surroundings::Surroundings;
 use serde_json::json;
 
 use crate::subjects::Bench;
@@ -91,10 +90,7 @@ pub fn measure(bench: &Bench<'_>, rounds: usize) -> Vec<Vec<Vec<f64>>> {
 
 /// What is around the machine, and what it is given.
 struct Site {
-    // Dropped in this order: who asks before who answers.
-    control_plane: ControlPlane,
-    cloud: Cloud,
-    network: Network,
+    around: Surroundings,
     papers: Issued,
     /// The NodeConfig.
     config: String,
@@ -104,26 +100,14 @@ struct Site {
 
 impl Site {
     fn new(firstboot: &Path) -> Self {
-        let world = World::sample();
-        let network = Network::new(&world.region, &[SITE]);
-        let itself = std::env::current_exe().expect("the program knows its path");
-        let cloud = network.command(&itself.with_file_name("nodekiln-cloud"));
-        let names = format!("{AWS}:443");
-        let served = ["--imds", "169.254.169.254:80", "--names", &names];
-        let cloud = Cloud::start(cloud, &world, &served);
         let authority = Authority::new("the site");
-        let yesterday = time::OffsetDateTime::now_utc() - time::Duration::DAY;
-        let month = Duration::from_secs(30 * 24 * 3600);
-        let papers = authority.node(NODE, 7, yesterday, month);
-        cloud.change(|world| {
-            world.trust_anchors = vec![TrustAnchor {
-                arn: TRUST_ANCHOR.into(),
-                certificate: authority.certificate,
-                enabled: true,
-            }];
-        });
-        let command = |program: &Path| network.command(program);
-        let control_plane = ControlPlane::start(command, CLUSTER, MINOR, &cloud);
+        let papers = authority.node_for_a_month(NODE);
+        let mut world = World::sample();
+        world.trust(TRUST_ANCHOR, &authority);
+        let itself = std::env::current_exe().expect("the program knows its path");
+        let cloud = itself.with_file_name("nodekiln-cloud");
+        let around = Surroundings::new(&cloud, &world, &[SITE], MINOR);
+        let control_plane = &around.control_plane;
         let cluster = format!(
             "    apiServerEndpoint: {}\n    certificateAuthority: {}\n    cidr: 10.100.0.0/16\n",
             control_plane.endpoint(),
@@ -132,9 +116,7 @@ impl Site {
         let config = hybrid(&cluster, ROLES_ANYWHERE);
         let files = files(firstboot, &config, control_plane.version());
         Self {
-            control_plane,
-            cloud,
-            network,
+            around,
             papers,
             config,
             files,
@@ -160,11 +142,12 @@ impl Site {
             ..BootOptions::of_image(image)
         };
         let machine = self
+            .around
             .network
             .spawn(move || boot(&options, &mut watch).map_err(|error| error.to_string()));
         let node = format!("node/{NODE}");
         let wait_for = |what: &str| {
-            self.control_plane.wait(&[what, LIMIT, &node]);
+            self.around.control_plane.wait(&[what, LIMIT, &node]);
             Instant::now()
         };
         let registered = wait_for("--for=create");
@@ -175,7 +158,7 @@ impl Site {
         let ended = machine.join().expect("the thread of the machine");
         ended.unwrap_or_else(|error| panic!("it did not boot: {error}"));
         let up = up.expect("one that booted said so");
-        self.cloud.record();
+        self.around.cloud.record();
         let since = |moment: Instant| (moment - up.power_on).as_secs_f64();
         let milestone = |name: &str| {
             let reached = up.report.milestone(name);
@@ -193,7 +176,7 @@ impl Site {
     }
 
     fn seed(&self, way: Way) -> Seed {
-        let authority = std::fs::read(self.cloud.file("ca.pem")).expect("it was written");
+        let authority = std::fs::read(self.around.cloud.file("ca.pem")).expect("it was written");
         let bundle = file("/etc/ssl/certs/ca-certificates.crt", "0644", &authority);
         let mut config = format!("#cloud-config\nwrite_files:\n{bundle}    append: true\n");
         for (name, mode, text) in [
@@ -216,7 +199,7 @@ impl Site {
                 config += &file(FILES, "0600", &self.files);
                 let (_, script) = SCRIPT.split_once('\n').expect("a first line");
                 let World { region, .. } = World::sample();
-                let endpoint = self.control_plane.endpoint();
+                let endpoint = self.around.control_plane.endpoint();
                 let head = format!("cluster=farm region={region} endpoint={endpoint}");
                 Seed {
                     hostname,
