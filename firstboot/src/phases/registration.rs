@@ -7,7 +7,7 @@ use super::work::{Patience, Work};
 use super::{Error, Phase, unit};
 use crate::credentials::ssm::{self, Agent, Refusal, Registration};
 use crate::node_config::model::{NodeConfig, Ssm};
-use crate::system::{System, Task, Variables, without_users};
+use crate::system::{System, Task, Variables};
 
 /// nodeadm tries every ten seconds for a minute; a site whose network comes up
 /// slowly needs more.
@@ -89,7 +89,7 @@ fn installed_agent(system: &dyn System) -> Result<Agent, Error> {
 fn register(system: &dyn System, task: &Task) -> Result<Registration, Error> {
     let ended = system.run(task)?;
     if !ended.success {
-        let said = format!("{}\n{}", ended.errors, without_users(&ended.output));
+        let said = format!("{}\n{}", ended.errors, task.for_people(ended.output));
         return Err(match Refusal::find(&said) {
             Some(refusal) => Error::Credentials {
                 problem: refusal.problem().into(),

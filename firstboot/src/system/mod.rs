@@ -29,7 +29,7 @@ pub use journal_line::Level;
 pub use linux::Linux;
 pub use mounts::{mounts_at_or_below, mounts_below};
 pub use network::{Network, NetworkError, Request, Response, Route};
-pub use task::{Argument, Task, without_users};
+pub use task::{Argument, Task};
 pub use timestamp::rfc3339;
 pub use variables::Variables;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::{Argument, Ended, Error, Task, without_users};
+use super::{Argument, Ended, Error, Task};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -46,7 +46,7 @@ pub(super) fn run(
             success: ended.success,
             output: task.hide(ended.output),
             // Unlike the output it is only for people.
-            errors: without_users(&task.hide(ended.errors)),
+            errors: task.for_people(ended.errors),
         }),
         None => Err(Error::Deadline {
             program: task.program.clone(),

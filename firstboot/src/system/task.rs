@@ -120,12 +120,25 @@ impl Task {
             .filter(|secret| !secret.value.is_empty())
             .fold(text, |text, secret| text.replace(&secret.value, HIDDEN))
     }
+
+    /// A text of the program's own that only people read: without the secrets that it
+    /// may repeat, the passwords of proxies among them, which need not stand in a URL.
+    pub fn for_people(&self, text: String) -> String {
+        let with_user = |(_, value): &'_ (String, String)| {
+            let (before, _) = value.rsplit_once('@')?;
+            let user = before.split_once("://").map_or(before, |(_, user)| user);
+            user.contains(':').then(|| user.to_owned())
+        };
+        let users = self.variables.iter().filter_map(with_user);
+        let text = users.fold(self.hide(text), |text, user| text.replace(&user, HIDDEN));
+        without_users(&text)
+    }
 }
 
 /// A text for people in which no URL has a user and a password. A password may hold
 /// what no URL may, and an error says just that: all from the scheme to the last `@`
 /// of the word goes.
-pub fn without_users(text: &str) -> String {
+fn without_users(text: &str) -> String {
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -169,6 +182,17 @@ mod tests {
         assert_eq!(task.arguments[1].value(), "s3cr3t");
         let empty = Task::new("agent", &[], Duration::from_secs(1)).and_secret("");
         assert_eq!(empty.hide("text".into()), "text");
+    }
+
+    #[test]
+    fn a_proxy_without_a_scheme_is_told_without_its_password() {
+        let task = Task::new("helper", &[], Duration::from_secs(1))
+            .with_variable("HTTPS_PROXY", "me:s3cr3t@proxy:3128")
+            .with_variable("NO_PROXY", "")
+            .with_variable("HTTP_PROXY", "me@proxy:3128");
+        let said = "proxyconnect: me:s3cr3t@proxy:3128: refused".to_owned();
+        let told = task.for_people(said);
+        assert_eq!(told, "proxyconnect: (hidden)@proxy:3128: refused");
     }
 
     #[test]
