@@ -8,68 +8,43 @@ use std::process::{Command, Output};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use nodekiln_tests::cloud::World;
-use nodekiln_tests::cloud::client::Cloud;
 use nodekiln_tests::cloud::identity::Key;
-use nodekiln_tests::cluster::{ControlPlane, minor};
+use nodekiln_tests::cluster::minor;
 use nodekiln_tests::judges::judge;
-use nodekiln_tests::network::{AWS, CLUSTER, Network};
 use nodekiln_tests::program::text;
+use nodekiln_tests::surroundings::Surroundings;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// A control plane and the world around it, in a network of their own.
-struct Site {
-    control_plane: ControlPlane,
-    cloud: Cloud,
-    // The last that ends: the others live in it.
-    network: Network,
+/// A token as a node makes it, with the key of one of the sessions.
+fn token(site: &Surroundings, session: &str, cluster: &str) -> String {
+    let world = site.cloud.world();
+    let mut keys = world.keys.iter();
+    let key = keys.find(|key| key.principal.ends_with(session));
+    let key = key.expect("there is such a session");
+    let output = Command::new(judge("authenticator"))
+        .args(["token", "--token-only", "--region=us-west-2"])
+        .arg(format!("--cluster-id={cluster}"))
+        .env_clear()
+        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &key.secret_access_key)
+        .env(
+            "AWS_SESSION_TOKEN",
+            key.session_token.as_deref().unwrap_or_default(),
+        )
+        .output()
+        .expect("it starts");
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
 }
 
-impl Site {
-    fn new(minor: &str) -> Self {
-        let network = Network::new("us-west-2", &[]);
-        let program = network.command(Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud")));
-        let names = format!("{AWS}:443");
-        let cloud = Cloud::start(program, &world(), &["--names", &names]);
-        let place = |program: &Path| network.command(program);
-        let control_plane = ControlPlane::start(place, CLUSTER, minor, &cloud);
-        Self {
-            control_plane,
-            cloud,
-            network,
-        }
-    }
-
-    /// A token as a node makes it, with the key of one of the sessions.
-    fn token(&self, session: &str, cluster: &str) -> String {
-        let world = self.cloud.world();
-        let mut keys = world.keys.iter();
-        let key = keys.find(|key| key.principal.ends_with(session));
-        let key = key.expect("there is such a session");
-        let output = Command::new(judge("authenticator"))
-            .args(["token", "--token-only", "--region=us-west-2"])
-            .arg(format!("--cluster-id={cluster}"))
-            .env_clear()
-            .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
-            .env("AWS_SECRET_ACCESS_KEY", &key.secret_access_key)
-            .env(
-                "AWS_SESSION_TOKEN",
-                key.session_token.as_deref().unwrap_or_default(),
-            )
-            .output()
-            .expect("it starts");
-        assert!(output.status.success(), "{}", text(&output));
-        String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned()
-    }
-
-    fn create_node(&self, token: &str, name: &str) -> Output {
-        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
-        let arguments = ["create", "--validate=false", "--filename=-"];
-        self.control_plane
-            .kubectl_with(token, &arguments, &node.to_string())
-    }
+fn create_node(site: &Surroundings, token: &str, name: &str) -> Output {
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+    let arguments = ["create", "--validate=false", "--filename=-"];
+    site.control_plane
+        .kubectl_with(token, &arguments, &node.to_string())
 }
 
 /// The sample world with sessions of roles: a hybrid node's, an instance's, and that of
@@ -125,7 +100,12 @@ fn forged(token: &str) -> String {
 #[test]
 fn a_control_plane_lets_in_whom_aws_knows_and_no_other() {
     let minor = minor();
-    let mut site = Site::new(&minor);
+    let mut site = Surroundings::new(
+        Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud")),
+        &world(),
+        &[],
+        &minor,
+    );
     assert!(site.control_plane.version().starts_with(&minor));
 
     strangers_are_refused(&site);
@@ -135,7 +115,7 @@ fn a_control_plane_lets_in_whom_aws_knows_and_no_other() {
     what_was_written_outlives_the_api_server(&mut site);
 }
 
-fn strangers_are_refused(site: &Site) {
+fn strangers_are_refused(site: &Surroundings) {
     // By name, as a node comes: the certificate is that of EKS's name.
     let output = site
         .network
@@ -156,7 +136,7 @@ fn strangers_are_refused(site: &Site) {
     }
 }
 
-fn nodes_are_let_in_under_their_names(site: &Site) {
+fn nodes_are_let_in_under_their_names(site: &Surroundings) {
     for (session, name) in [
         ("hybrid-node/node-1", "node-1"),
         (
@@ -164,10 +144,10 @@ fn nodes_are_let_in_under_their_names(site: &Site) {
             "ip-10-1-2-3.us-west-2.compute.internal",
         ),
     ] {
-        let token = site.token(session, "farm");
-        let output = site.create_node(&token, name);
+        let token = token(site, session, "farm");
+        let output = create_node(site, &token, name);
         assert!(output.status.success(), "{}", text(&output));
-        let output = site.create_node(&token, "another");
+        let output = create_node(site, &token, "another");
         let said = text(&output);
         assert!(
             said.contains("is not allowed to modify node \"another\""),
@@ -202,9 +182,9 @@ fn nodes_are_let_in_under_their_names(site: &Site) {
     assert_eq!(nodes["items"].as_array().map(Vec::len), Some(2), "{nodes}");
 }
 
-fn a_serving_certificate_is_for_the_nodes_own_names(site: &Site) {
+fn a_serving_certificate_is_for_the_nodes_own_names(site: &Surroundings) {
     let control_plane = &site.control_plane;
-    let token = site.token("hybrid-node/node-1", "farm");
+    let token = token(site, "hybrid-node/node-1", "farm");
     let mut node = control_plane.get(&["node", "node-1"]);
     node["status"]["addresses"] = json!([
         { "type": "InternalIP", "address": "10.1.2.3" },
@@ -296,23 +276,23 @@ fn serving_certificate_request(name: &str, of: &str, names: &str) -> String {
     .to_string()
 }
 
-fn tokens_that_are_not_right_are_refused(site: &Site) {
+fn tokens_that_are_not_right_are_refused(site: &Surroundings) {
     let good = "hybrid-node/node-1";
     for token in [
-        forged(&site.token(good, "farm")),
-        site.token(good, "another-cluster"),
-        site.token("visitor/node-1", "farm"),
-        site.token("user/tester", "farm"),
+        forged(&token(site, good, "farm")),
+        token(site, good, "another-cluster"),
+        token(site, "visitor/node-1", "farm"),
+        token(site, "user/tester", "farm"),
     ] {
-        assert_unauthorized(&site.create_node(&token, "node-1"));
+        assert_unauthorized(&create_node(site, &token, "node-1"));
     }
-    let token = site.token(good, "farm");
+    let token = token(site, good, "farm");
     site.cloud.change(|world| world.clock_ahead = 16 * 60);
-    assert_unauthorized(&site.create_node(&token, "node-1"));
+    assert_unauthorized(&create_node(site, &token, "node-1"));
     site.cloud.change(|world| world.clock_ahead = 0);
 }
 
-fn what_was_written_outlives_the_api_server(site: &mut Site) {
+fn what_was_written_outlives_the_api_server(site: &mut Surroundings) {
     site.control_plane.stop_api_server();
     let output = site.control_plane.kubectl(&["get", "nodes"]);
     let said = text(&output);
@@ -323,7 +303,7 @@ fn what_was_written_outlives_the_api_server(site: &mut Site) {
     site.control_plane.start_api_server();
     let node = site.control_plane.get(&["node", "node-1"]);
     assert_eq!(node["metadata"]["name"], "node-1");
-    let token = site.token("hybrid-node/node-1", "farm");
+    let token = token(site, "hybrid-node/node-1", "farm");
     let output = site
         .control_plane
         .kubectl_with(&token, &["get", "node", "node-1"], "");
