@@ -21,4 +21,5 @@ pub mod sequences;
 pub mod server;
 pub mod small_base;
 pub mod surroundings;
+pub mod unmet;
 pub mod volumes;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nodekiln_qemu::{BootOptions, Milestones, Network, Observer, Report, Standing, boot};
+use nodekiln_tests::cluster::CPUS;
 
 #[path = "boot/expected.rs"]
 mod expected;
@@ -19,8 +20,6 @@ mod guest;
 mod image;
 #[path = "boot/join.rs"]
 mod join;
-#[path = "boot/node.rs"]
-mod node;
 #[path = "boot/running.rs"]
 mod running;
 #[path = "boot/site.rs"]
@@ -28,7 +27,7 @@ mod site;
 #[path = "boot/surroundings.rs"]
 mod surroundings;
 
-use expected::{CPUS, MEMORY_MIB};
+use expected::MEMORY_MIB;
 use site::Site;
 
 /// Machines that run tests are loaded; what does not come at all fails anyhow.

@@ -2,49 +2,22 @@
 //! judged by the real authenticator, which asks the cloud of the tests.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use nodekiln_tests::cloud::World;
-use nodekiln_tests::cloud::identity::Key;
-use nodekiln_tests::cluster::minor;
-use nodekiln_tests::judges::judge;
+use nodekiln_tests::cluster::{PlayedKubelet, minor};
 use nodekiln_tests::program::text;
 use nodekiln_tests::surroundings::Surroundings;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// A token as a node makes it, with the key of one of the sessions.
-fn token(site: &Surroundings, session: &str, cluster: &str) -> String {
-    let world = site.cloud.world();
-    let mut keys = world.keys.iter();
-    let key = keys.find(|key| key.principal.ends_with(session));
-    let key = key.expect("there is such a session");
-    let output = Command::new(judge("authenticator"))
-        .args(["token", "--token-only", "--region=us-west-2"])
-        .arg(format!("--cluster-id={cluster}"))
-        .env_clear()
-        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
-        .env("AWS_SECRET_ACCESS_KEY", &key.secret_access_key)
-        .env(
-            "AWS_SESSION_TOKEN",
-            key.session_token.as_deref().unwrap_or_default(),
-        )
-        .output()
-        .expect("it starts");
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned()
-}
-
-fn create_node(site: &Surroundings, token: &str, name: &str) -> Output {
-    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
-    let arguments = ["create", "--validate=false", "--filename=-"];
-    site.control_plane
-        .kubectl_with(token, &arguments, &node.to_string())
+/// A kubelet with the key of one of the sessions.
+fn kubelet<'a>(site: &'a Surroundings, session: &str, cluster: &str) -> PlayedKubelet<'a> {
+    PlayedKubelet::new(&site.control_plane, &site.cloud, session, cluster)
 }
 
 /// The sample world with sessions of roles: a hybrid node's, an instance's, and that of
@@ -54,23 +27,12 @@ fn world() -> World {
     world.clusters[0]
         .access_entries
         .push("arn:aws:iam::111122223333:role/node-role".into());
-    for (number, session) in [
+    for session in [
         "hybrid-node/node-1",
         "node-role/i-0123456789abcdef0",
         "visitor/node-1",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let (_, name) = session.split_once('/').expect("ROLE/SESSION");
-        world.keys.push(Key {
-            access_key_id: format!("ASIA000000000000000{number}"),
-            secret_access_key: format!("secret of session {number}"),
-            session_token: Some(format!("token-of-session-{number}")),
-            principal: format!("arn:aws:sts::111122223333:assumed-role/{session}"),
-            user_id: format!("AROA000000000000000{number}:{name}"),
-            expires: None,
-        });
+    ] {
+        world.add_session(session);
     }
     world
 }
@@ -144,10 +106,10 @@ fn nodes_are_let_in_under_their_names(site: &Surroundings) {
             "ip-10-1-2-3.us-west-2.compute.internal",
         ),
     ] {
-        let token = token(site, session, "farm");
-        let output = create_node(site, &token, name);
+        let kubelet = kubelet(site, session, "farm");
+        let output = kubelet.create_node(name);
         assert!(output.status.success(), "{}", text(&output));
-        let output = create_node(site, &token, "another");
+        let output = kubelet.create_node("another");
         let said = text(&output);
         assert!(
             said.contains("is not allowed to modify node \"another\""),
@@ -178,30 +140,18 @@ fn nodes_are_let_in_under_their_names(site: &Surroundings) {
                 .any(|event| event.is(&user, "create", ("nodes", "another"), 403))
         );
     }
-    let nodes = site.control_plane.get(&["nodes"]);
+    let nodes = site.control_plane.get(&["nodes"]).expect("it is there");
     assert_eq!(nodes["items"].as_array().map(Vec::len), Some(2), "{nodes}");
 }
 
 fn a_serving_certificate_is_for_the_nodes_own_names(site: &Surroundings) {
     let control_plane = &site.control_plane;
-    let token = token(site, "hybrid-node/node-1", "farm");
-    let mut node = control_plane.get(&["node", "node-1"]);
-    node["status"]["addresses"] = json!([
-        { "type": "InternalIP", "address": "10.1.2.3" },
-        { "type": "Hostname", "address": "node-1" },
-    ]);
-    let put = [
-        "replace",
-        "--raw=/api/v1/nodes/node-1/status",
-        "--filename=-",
-    ];
-    let output = control_plane.kubectl_with(&token, &put, &node.to_string());
+    let kubelet = kubelet(site, "hybrid-node/node-1", "farm");
+    let output = kubelet.set_address("node-1", Ipv4Addr::new(10, 1, 2, 3));
+    let output = output.expect("the node is there");
     assert!(output.status.success(), "{}", text(&output));
-    let create = ["create", "--validate=false", "--filename=-"];
-    let ask = |name: &str, of: &str, names: &str| {
-        let request = serving_certificate_request(name, of, names);
-        text(&control_plane.kubectl_with(&token, &create, &request))
-    };
+    let ask =
+        |name: &str, of: &str, names: &str| text(&kubelet.request_certificate(name, of, names));
     let said = ask("another", "node-2", "IP:10.1.2.3");
     assert!(
         said.contains("can only create a node CSR with CN=system:node:node-1"),
@@ -217,8 +167,10 @@ fn a_serving_certificate_is_for_the_nodes_own_names(site: &Surroundings) {
         assert!(said.contains("created"), "{said}");
     }
     let issued = "--for=jsonpath={.status.certificate}";
-    control_plane.wait(&[issued, "--timeout=60s", "csr/own"]);
-    let requests = control_plane.get(&["csr"]);
+    control_plane
+        .wait(&[issued, "--timeout=60s", "csr/own"])
+        .expect("it is issued");
+    let requests = control_plane.get(&["csr"]).expect("it is there");
     for request in requests["items"].as_array().expect("a list") {
         let name = request["metadata"]["name"].as_str().expect("a name");
         let is_approved = request["status"]["conditions"][0]["type"] == "Approved";
@@ -226,7 +178,7 @@ fn a_serving_certificate_is_for_the_nodes_own_names(site: &Surroundings) {
     }
     let folder = TempDir::new().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let own = control_plane.get(&["csr", "own"]);
+    let own = control_plane.get(&["csr", "own"]).expect("it is there");
     let certificate = own["status"]["certificate"].as_str().expect("PEM");
     let certificate = STANDARD.decode(certificate).expect("base64");
     fs::write(path("certificate"), certificate).expect("written");
@@ -246,49 +198,21 @@ fn a_serving_certificate_is_for_the_nodes_own_names(site: &Surroundings) {
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// A kubelet's request, made with openssl.
-fn serving_certificate_request(name: &str, of: &str, names: &str) -> String {
-    let output = Command::new("openssl")
-        .args([
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ])
-        .args(["-nodes", "-keyout", "/dev/null"])
-        .args(["-subj", &format!("/O=system:nodes/CN=system:node:{of}")])
-        .args(["-addext", &format!("subjectAltName={names}")])
-        .output()
-        .expect("openssl must be installed");
-    assert!(output.status.success(), "{}", text(&output));
-    json!({
-        "apiVersion": "certificates.k8s.io/v1",
-        "kind": "CertificateSigningRequest",
-        "metadata": { "name": name },
-        "spec": {
-            "signerName": "kubernetes.io/kubelet-serving",
-            "usages": ["digital signature", "server auth"],
-            "request": STANDARD.encode(output.stdout),
-        },
-    })
-    .to_string()
-}
-
 fn tokens_that_are_not_right_are_refused(site: &Surroundings) {
     let good = "hybrid-node/node-1";
-    for token in [
-        forged(&token(site, good, "farm")),
-        token(site, good, "another-cluster"),
-        token(site, "visitor/node-1", "farm"),
-        token(site, "user/tester", "farm"),
+    let mut forger = kubelet(site, good, "farm");
+    forger.token = forged(&forger.token);
+    for kubelet in [
+        forger,
+        kubelet(site, good, "another-cluster"),
+        kubelet(site, "visitor/node-1", "farm"),
+        kubelet(site, "user/tester", "farm"),
     ] {
-        assert_unauthorized(&create_node(site, &token, "node-1"));
+        assert_unauthorized(&kubelet.create_node("node-1"));
     }
-    let token = token(site, good, "farm");
+    let kubelet = kubelet(site, good, "farm");
     site.cloud.change(|world| world.clock_ahead = 16 * 60);
-    assert_unauthorized(&create_node(site, &token, "node-1"));
+    assert_unauthorized(&kubelet.create_node("node-1"));
     site.cloud.change(|world| world.clock_ahead = 0);
 }
 
@@ -301,9 +225,12 @@ fn what_was_written_outlives_the_api_server(site: &mut Surroundings) {
         "{said}"
     );
     site.control_plane.start_api_server();
-    let node = site.control_plane.get(&["node", "node-1"]);
+    let node = site
+        .control_plane
+        .get(&["node", "node-1"])
+        .expect("it is there");
     assert_eq!(node["metadata"]["name"], "node-1");
-    let token = token(site, "hybrid-node/node-1", "farm");
+    let token = kubelet(site, "hybrid-node/node-1", "farm").token;
     let output = site
         .control_plane
         .kubectl_with(&token, &["get", "node", "node-1"], "");

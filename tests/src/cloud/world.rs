@@ -205,6 +205,23 @@ impl World {
         });
     }
 
+    /// Adds a session of a role of the account, `ROLE/NAME`, with keys of its own.
+    ///
+    /// # Panics
+    /// When it is not of that form.
+    pub fn add_session(&mut self, session: &str) {
+        let (_, name) = session.split_once('/').expect("ROLE/NAME");
+        let number = self.keys.len();
+        self.keys.push(Key {
+            access_key_id: format!("ASIA{number:016}"),
+            secret_access_key: format!("secret of session {number}"),
+            session_token: Some(format!("token-of-session-{number}")),
+            principal: format!("arn:aws:sts::{}:assumed-role/{session}", self.account),
+            user_id: format!("AROA{number:016}:{name}"),
+            expires: None,
+        });
+    }
+
     /// A small world: a cluster `farm`, an instance, an activation and one key.
     #[must_use]
     pub fn sample() -> Self {

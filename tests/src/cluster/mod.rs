@@ -8,6 +8,8 @@
 mod audit;
 mod authenticator;
 mod identities;
+mod node;
+mod played_kubelet;
 mod process;
 mod programs;
 
@@ -23,11 +25,14 @@ use tempfile::TempDir;
 use crate::cloud::Service;
 use crate::cloud::client::Cloud;
 use crate::cloud::world::Cluster;
+use crate::unmet::{Met, Unmet, must};
 use identities::Identities;
 use process::{Place, Process};
 use programs::Programs;
 
 pub use audit::Event;
+pub use node::{CPUS, Node, PATIENCE};
+pub use played_kubelet::PlayedKubelet;
 
 /// The minor version of Kubernetes that tests take, unless told otherwise.
 pub const MINOR: &str = "1.34";
@@ -38,6 +43,7 @@ pub fn minor() -> String {
     std::env::var("NODEKILN_TEST_KUBERNETES").unwrap_or_else(|_| MINOR.to_owned())
 }
 
+const API_SERVER: &str = "kube-apiserver";
 /// Where etcd serves the API server; nobody else reaches the loopback of its place.
 const ETCD: &str = "http://127.0.0.1:2379";
 /// What is written to the audit log: who did what to which object, never its content.
@@ -116,7 +122,7 @@ impl ControlPlane {
             .etcd
             .wait_for(&place, &format!("{ETCD}/readyz"), None);
         control_plane.start_api_server();
-        control_plane.apply(RIGHTS);
+        control_plane.apply(RIGHTS).expect("EKS allows it");
         control_plane.start_controllers();
         control_plane.others[0].wait_for(
             &place,
@@ -161,40 +167,39 @@ impl ControlPlane {
         command
     }
 
+    /// What kubectl prints, as who may do everything.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn said(&self, arguments: &[&str]) -> Met<String> {
+        said(&self.kubectl(arguments), arguments)
+    }
+
     /// What kubectl gets, as who may do everything.
     ///
-    /// # Panics
+    /// # Errors
     /// When it fails.
-    pub fn get(&self, arguments: &[&str]) -> Value {
-        let output = self.kubectl(&[&["get", "--output=json"], arguments].concat());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl get {arguments:?}: {said}");
-        serde_json::from_slice(&output.stdout).expect("JSON")
+    pub fn get(&self, arguments: &[&str]) -> Met<Value> {
+        let text = self.said(&[&["get", "--output=json"], arguments].concat())?;
+        serde_json::from_str(&text).map_err(|error| Unmet::new(format!("{error}: {text}")))
     }
 
     /// Waits for what `kubectl wait` can wait for, as who may do everything.
     ///
-    /// # Panics
+    /// # Errors
     /// When it does not come.
-    pub fn wait(&self, arguments: &[&str]) {
-        let output = self.kubectl(&[&["wait"], arguments].concat());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "kubectl wait {arguments:?}: {said}"
-        );
+    pub fn wait(&self, arguments: &[&str]) -> Met {
+        self.said(&[&["wait"], arguments].concat()).map(drop)
     }
 
     /// Applies objects, YAML or JSON, as who may do everything.
     ///
-    /// # Panics
+    /// # Errors
     /// When the API server refuses one.
-    pub fn apply(&self, objects: &str) {
-        let mut command = self.kubectl_command(&self.kubeconfig());
-        command.args(["apply", "--filename=-"]);
-        let output = with_input(command, objects);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl apply: {said}");
+    pub fn apply(&self, objects: &str) -> Met {
+        let arguments = ["apply", "--filename=-"];
+        let command = self.command(&arguments);
+        said(&with_input(command, objects), &arguments).map(drop)
     }
 
     /// Runs kubectl with a token, and with `objects` as its input.
@@ -216,6 +221,27 @@ impl ControlPlane {
         audit::read(&self.folder.path().join("audit.log"))
     }
 
+    /// Kills a program of the control plane but the API server and etcd, for good.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    pub fn kill(&mut self, name: &str) {
+        let mut others = self.others.iter_mut();
+        let process = others.find(|process| process.name() == name);
+        process.expect("a program of the control plane").kill();
+    }
+
+    /// Programs of the control plane that do not run.
+    pub fn dead(&self) -> Vec<&'static str> {
+        let all = self.others.iter().chain([&self.etcd]);
+        let dead = all.filter(|process| !process.is_running());
+        let api_server = self.api_server.as_ref();
+        let is_down = api_server.is_none_or(|process| !process.is_running());
+        dead.map(Process::name)
+            .chain(is_down.then_some(API_SERVER))
+            .collect()
+    }
+
     /// Kills the API server, as if its machine had lost power. What it answered is kept.
     ///
     /// # Panics
@@ -230,7 +256,7 @@ impl ControlPlane {
     /// # Panics
     /// When it does not become ready.
     pub fn start_api_server(&mut self) {
-        let mut command = self.place.command(&self.programs.path("kube-apiserver"));
+        let mut command = self.place.command(&self.programs.path(API_SERVER));
         let file = |name: &str| self.identities.file(name).display().to_string();
         let audit = |name: &str| self.folder.path().join(name).display().to_string();
         let policy = audit("audit-policy.yaml");
@@ -269,7 +295,7 @@ impl ControlPlane {
             ("audit-log-path", audit("audit.log")),
         ];
         command.args(flags.map(|(name, value)| format!("--{name}={value}")));
-        let mut process = Process::start("kube-apiserver", command, self.folder.path());
+        let mut process = Process::start(API_SERVER, command, self.folder.path());
         let ready = format!("https://{}/readyz", self.address);
         let authority = self.identities.file("ca.pem");
         process.wait_for(&self.place, &ready, Some(&authority));
@@ -304,12 +330,9 @@ impl ControlPlane {
         let approver = Process::start(name, command, self.folder.path());
         self.others.extend([manager, approver]);
         for first in ["configmap/kube-root-ca.crt", "serviceaccount/default"] {
-            self.wait(&[
-                "--for=create",
-                "--timeout=60s",
-                "--namespace=default",
-                first,
-            ]);
+            let limit = "--timeout=60s";
+            self.wait(&["--for=create", limit, "--namespace=default", first])
+                .expect("the controllers work");
         }
     }
 
@@ -337,6 +360,15 @@ fn etcd(place: &Place, programs: &Programs, folder: &Path) -> Process {
         // It does not outlive the machine: no write has to.
         .arg("--unsafe-no-fsync");
     Process::start("etcd", command, folder)
+}
+
+/// What kubectl printed, if it succeeded.
+fn said(output: &Output, arguments: &[&str]) -> Met<String> {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    must(output.status.success(), || {
+        format!("kubectl {}: {}", arguments.join(" "), errors.trim_end())
+    })?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs a command that reads `input`.

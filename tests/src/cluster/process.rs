@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 /// The longest that a program may take until it is ready, on a machine that has much
 /// else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -98,6 +100,26 @@ impl Process {
         }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        let id = WaitId::Pid(Pid::from_child(&self.child));
+        // Looked at only: the end is still there for its owner.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(id, options), Ok(None))
+    }
+
+    /// Ends it, as if its machine had lost power.
+    pub fn kill(&mut self) {
+        // It may have ended; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// The end of its log.
     fn tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
@@ -108,8 +130,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended; then there is nothing to end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -41,9 +41,8 @@ pub enum Credentials {
     Ssm,
 }
 
-/// Cores and memory of the guest decide what is reserved: two cores keep 60 + 10
+/// Cores and memory of the guest decide what is reserved: two cores (`cluster::CPUS`) keep 60 + 10
 /// thousandths, and a memory just below 3 GiB counts as 2.
-pub const CPUS: u32 = 2;
 pub const MEMORY_MIB: u32 = 3072;
 const RESERVED: (&str, &str) = ("70m", "1Gi");
 

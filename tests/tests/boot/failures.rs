@@ -8,11 +8,10 @@ use nodekiln_qemu::{BootOptions, Format, Milestones, Part, Seed};
 use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::fault::{Fault, Kind};
 use nodekiln_tests::cloud::{Service, World};
-use nodekiln_tests::cluster::MINOR;
+use nodekiln_tests::cluster::{MINOR, Node, PATIENCE};
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 use nodekiln_tests::surroundings::Surroundings;
 
-use super::node::Node;
 use super::running::Running;
 use super::surroundings::{self, Machines as _, SITE};
 use super::{image, machine, site};
@@ -95,7 +94,7 @@ impl Failure {
         if let Some(mend) = self.mend {
             mend(&mut scene.around);
             let node = scene.node();
-            node.until_ready();
+            node.until_ready().expect("it joins");
             assert_eq!(node.registrations(), 1);
         }
         image.assert_unchanged();
@@ -146,6 +145,7 @@ impl Scene {
             taints: &[],
             max_pods: 110,
             reserved_mib: 1024,
+            patience: PATIENCE,
         }
     }
 }
@@ -320,7 +320,7 @@ fn a_machine_joins_whenever_its_power_is_cut() {
     let machine = scene.start(options("power-last.log"));
     until(&machine, "nodekiln-firstboot: done in ", LONG);
     let node = scene.node();
-    node.until_ready();
+    node.until_ready().expect("it joins");
     assert_eq!(node.registrations(), 1);
 }
 

@@ -12,12 +12,12 @@ use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::state::Record;
 use nodekiln_tests::cloud::world::Activation;
 use nodekiln_tests::cloud::{Service, World};
+use nodekiln_tests::cluster::{Node, PATIENCE};
 use nodekiln_tests::container_image::PAUSE;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 use serde_json::json;
 
 use super::expected::{Credentials, Expected};
-use super::node::Node;
 use super::surroundings::{self, INSTANCE, Joined, Machines as _, OTHER, SITE};
 use super::{assert_milestones_in_order, image, machine, site};
 
@@ -52,6 +52,7 @@ fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
     };
     let options = machine(&image.qcow2, "join-hybrid.log");
     let joined = around.join(&SITE, (seed, Format::NoCloud), options, "join-hybrid");
+    let joined = joined.expect("it comes up");
     let node = Node {
         control_plane: &around.control_plane,
         name: "node-1",
@@ -66,8 +67,9 @@ fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
         taints: &[],
         max_pods: 42,
         reserved_mib: 1024,
+        patience: PATIENCE,
     };
-    node.assert();
+    node.check().expect("it is a node");
     assert_eq!(node.registrations(), 1);
     let expected = Expected {
         cluster: "farm",
@@ -113,6 +115,7 @@ fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
     };
     let options = machine(&image.raw, "join-ssm.log");
     let joined = around.join(&SITE, (seed, Format::ConfigDrive), options, "join-ssm");
+    let joined = joined.expect("it comes up");
     let registered = registrations_with_ssm(&joined.record);
     assert_eq!(registered, 1, "{:#?}", joined.record);
     let flags = joined.answers.text("cmdline");
@@ -133,8 +136,9 @@ fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
         taints: &[],
         max_pods: 110,
         reserved_mib: 1024,
+        patience: PATIENCE,
     };
-    node.assert();
+    node.check().expect("it is a node");
     let expected = Expected {
         cluster: "farm",
         region: "us-west-2",
@@ -151,8 +155,9 @@ fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
     };
     assert_machine(&joined, &expected);
     joined.assert_nothing_refused();
-    node.reboot();
+    node.reboot().expect("it comes back");
     let checked = node.on_machine("journalctl -b -o cat -u systemd-fsck-root");
+    let checked = checked.expect("the journal can be read");
     assert!(checked.contains(": clean, "), "{checked}");
     assert_eq!(node.registrations(), 1);
     assert_eq!(registrations_with_ssm(&around.cloud.record()), 0);
@@ -205,9 +210,10 @@ fn two_machines_of_one_image_are_two_nodes() {
             taints: &[],
             max_pods: 110,
             reserved_mib: 1024,
+            patience: PATIENCE,
         };
-        node.until_ready();
-        node.assert_identity();
+        node.until_ready().expect("it joins");
+        node.check_identity().expect("it is itself");
         assert_eq!(node.registrations(), 1);
     }
     assert_ne!(names[0], names[1]);
@@ -250,6 +256,7 @@ fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
         ..machine(&image.qcow2, "join-ec2.log")
     };
     let joined = around.join(&INSTANCE, (seed, Format::NoCloud), options, "join-ec2");
+    let joined = joined.expect("it comes up");
     let answers = &joined.answers;
     let node = Node {
         control_plane: &around.control_plane,
@@ -262,8 +269,9 @@ fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
         // An m5.large.
         max_pods: 29,
         reserved_mib: 11 * 29 + 255,
+        patience: PATIENCE,
     };
-    node.assert();
+    node.check().expect("it is a node");
     assert_eq!(node.registrations(), 1);
     assert_eq!(answers.json("status")["state"], "done");
     assert_eq!(answers.text("active"), "active\nactive\nactive\n");

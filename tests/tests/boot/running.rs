@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nodekiln_qemu::{BootOptions, Error, Observer, Report, boot};
 use nodekiln_tests::network::Network;
+use nodekiln_tests::unmet::{Met, Unmet};
 
 /// See the module documentation.
 pub struct Running {
@@ -87,7 +88,7 @@ impl Running {
     ///
     /// # Errors
     /// What there was instead, and its console.
-    pub fn until_up(&self) -> Result<Report, String> {
+    pub fn until_up(&self) -> Met<Report> {
         // The boot has its own limits.
         let forever = Duration::from_secs(24 * 3600);
         self.until(forever, |state| state.report.clone())
@@ -97,11 +98,7 @@ impl Running {
     ///
     /// # Errors
     /// What there was instead, when the machine ends or the time is over.
-    pub fn until_line(
-        &self,
-        has: impl Fn(&str) -> bool,
-        limit: Duration,
-    ) -> Result<String, String> {
+    pub fn until_line(&self, has: impl Fn(&str) -> bool, limit: Duration) -> Met<String> {
         self.until(limit, |state| {
             state.lines.iter().find(|line| has(line)).cloned()
         })
@@ -117,7 +114,7 @@ impl Running {
         self.seen.lock().lines.join("\n")
     }
 
-    fn until<T>(&self, limit: Duration, has: impl Fn(&State) -> Option<T>) -> Result<T, String> {
+    fn until<T>(&self, limit: Duration, has: impl Fn(&State) -> Option<T>) -> Met<T> {
         let end = Instant::now() + limit;
         let mut state = self.seen.lock();
         loop {
@@ -128,7 +125,7 @@ impl Running {
             if state.is_over || left.is_zero() {
                 let error = state.error.as_ref().map(ToString::to_string);
                 let error = error.unwrap_or_else(|| "the time is over".to_owned());
-                return Err(format!("{error}\n{}", state.lines.join("\n")));
+                return Err(Unmet::new(error).with(state.lines.iter().cloned()));
             }
             let waited = self.seen.changed.wait_timeout(state, left);
             state = waited.expect("no holder panics").0;

@@ -12,6 +12,7 @@ use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::cluster::minor;
 use nodekiln_tests::network::Place;
 use nodekiln_tests::surroundings::Surroundings;
+use nodekiln_tests::unmet::Met;
 
 use super::guest::{self, Answers};
 use super::running::Running;
@@ -52,7 +53,16 @@ pub trait Machines {
     fn start(&self, place: &Place, options: BootOptions) -> Running;
 
     /// Boots a machine and asks it everything.
-    fn join(&self, place: &Place, seed: (Seed, Format), options: BootOptions, log: &str) -> Joined;
+    ///
+    /// # Errors
+    /// When it does not come up, with what it was asked and said meanwhile.
+    fn join(
+        &self,
+        place: &Place,
+        seed: (Seed, Format),
+        options: BootOptions,
+        log: &str,
+    ) -> Met<Joined>;
 }
 
 impl Machines for Surroundings {
@@ -75,7 +85,13 @@ impl Machines for Surroundings {
         Running::start(&self.network, options)
     }
 
-    fn join(&self, place: &Place, seed: (Seed, Format), options: BootOptions, log: &str) -> Joined {
+    fn join(
+        &self,
+        place: &Place,
+        seed: (Seed, Format),
+        options: BootOptions,
+        log: &str,
+    ) -> Met<Joined> {
         let options = BootOptions {
             seed: Some(seed),
             guest_commands: guest::questions(),
@@ -83,17 +99,17 @@ impl Machines for Surroundings {
             ..options
         };
         let machine = self.start(place, options);
-        let report = machine.until_up().unwrap_or_else(|told| {
-            let asked = self.cloud.record();
-            unreachable!("{told}\n{asked:#?}\n{}", self.network.log())
-        });
+        let report = machine.until_up().map_err(|unmet| {
+            let asked = format!("{:#?}", self.cloud.record());
+            unmet.with([asked, self.network.log()])
+        })?;
         let text = serde_json::to_string_pretty(&report).expect("JSON");
         std::fs::write(image::scratch().join(format!("{log}.json")), text).expect("written");
-        Joined {
+        Ok(Joined {
             answers: Answers(report),
             record: self.cloud.record(),
             machine,
-        }
+        })
     }
 }
 

@@ -147,7 +147,8 @@ impl Site {
             .spawn(move || boot(&options, &mut watch).map_err(|error| error.to_string()));
         let node = format!("node/{NODE}");
         let wait_for = |what: &str| {
-            self.around.control_plane.wait(&[what, LIMIT, &node]);
+            let waited = self.around.control_plane.wait(&[what, LIMIT, &node]);
+            waited.expect("it joins");
             Instant::now()
         };
         let registered = wait_for("--for=create");
