@@ -27,6 +27,26 @@ pub fn text(output: &Output) -> String {
     text
 }
 
+/// The same command, whose program is killed when the thread that starts it ends: not
+/// even a test that is killed leaves it behind.
+pub fn dying_with_us(command: &Command) -> Command {
+    let mut dying = Command::new("setpriv");
+    dying
+        .args(["--pdeathsig=KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => dying.env(name, value),
+            None => dying.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        dying.current_dir(folder);
+    }
+    dying
+}
+
 /// Runs a program that has to succeed; gives all that it printed.
 ///
 /// # Panics

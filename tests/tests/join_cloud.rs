@@ -1,6 +1,8 @@
 //! The cloud that the join tests play, judged first: botocore signs and is let in,
 //! everything that is tampered with is refused as AWS refuses it.
 
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -533,4 +535,24 @@ fn every_service_misbehaves_when_it_is_told_to() {
         let answers = python(&cloud, &json!([{ "call": call }]));
         assert_eq!(answers[0]["error"], code);
     }
+}
+
+/// It was left running by a test that was killed, for it never hears of that.
+#[test]
+fn a_cloud_ends_with_the_thread_that_started_it() {
+    let starting = std::thread::spawn(|| {
+        let cloud = cloud(&World::sample(), &[]);
+        let socket = cloud.file("control.sock");
+        let connection = UnixStream::connect(&socket).expect("it listens");
+        // As by a test that is killed: nothing is dropped.
+        std::mem::forget(cloud);
+        (socket, connection)
+    });
+    let (socket, mut connection) = starting.join().expect("it starts");
+    // It says nothing until it is gone, and then the connection is over or broken.
+    let said = connection.read(&mut [0]).unwrap_or(0);
+    assert_eq!(said, 0);
+    assert!(UnixStream::connect(&socket).is_err());
+    let folder = socket.parent().expect("the cloud's folder");
+    std::fs::remove_dir_all(folder).expect("nobody uses it");
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::fault::Fault;
 use super::state::Record;
 use super::{Service, World};
+use crate::program::dying_with_us;
 
 /// See the module documentation. It ends with its owner.
 #[derive(Debug)]
@@ -25,16 +26,17 @@ pub struct Cloud {
 
 impl Cloud {
     /// Starts a command, `nodekiln-cloud` or one that leads to it, with a world and
-    /// further arguments, and waits until it serves.
+    /// further arguments, and waits until it serves. It ends with the thread that calls
+    /// this.
     ///
     /// # Panics
     /// When it does not start.
-    pub fn start(mut command: Command, world: &World, arguments: &[&str]) -> Self {
+    pub fn start(command: Command, world: &World, arguments: &[&str]) -> Self {
         let folder = TempDir::with_prefix("nodekiln-cloud-").expect("a temporary folder");
         let file = folder.path().join("world.json");
         let text = serde_json::to_vec_pretty(world).expect("JSON");
         fs::write(&file, text).expect("the world can be written");
-        let mut child = command
+        let mut child = dying_with_us(&command)
             .arg("--folder")
             .arg(folder.path())
             .arg("--world")
