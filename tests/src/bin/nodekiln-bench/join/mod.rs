@@ -55,6 +55,16 @@ pub enum Way {
     Script,
 }
 
+impl Way {
+    /// The end of the name of the console's log.
+    fn log(self) -> &'static str {
+        match self {
+            Self::FirstBoot => "first-boot.log",
+            Self::Script => "script.log",
+        }
+    }
+}
+
 const SCRIPT: &str = include_str!("script.sh");
 /// Where the script finds the node's files.
 const FILES: &str = "/var/lib/join-files.tar.gz";
@@ -139,12 +149,16 @@ impl Site {
             },
             timeout_scale: SCALE,
             keep: true,
+            console_log: Some(image.with_extension(way.log())),
             ..BootOptions::of_image(image)
         };
-        let machine = self
-            .around
-            .network
-            .spawn(move || boot(&options, &mut watch).map_err(|error| error.to_string()));
+        let machine = self.around.network.spawn(move || {
+            if let Err(error) = boot(&options, &mut watch) {
+                // Its node would be waited for in vain.
+                eprintln!("error: the machine: {error}");
+                std::process::exit(1);
+            }
+        });
         let node = format!("node/{NODE}");
         let wait_for = |what: &str| {
             let waited = self.around.control_plane.wait(&[what, LIMIT, &node]);
@@ -156,8 +170,7 @@ impl Site {
         // It may be ready before its last milestone is told.
         let up = up.recv();
         is_over.store(true, Ordering::Relaxed);
-        let ended = machine.join().expect("the thread of the machine");
-        ended.unwrap_or_else(|error| panic!("it did not boot: {error}"));
+        machine.join().expect("the thread of the machine");
         let up = up.expect("one that booted said so");
         self.around.cloud.record();
         let since = |moment: Instant| (moment - up.power_on).as_secs_f64();
@@ -196,13 +209,15 @@ impl Site {
                 ..Seed::of_node_config(&*self.config)
             },
             Way::Script => {
-                config += &file("/etc/nodekiln/disabled", "0644", b"");
+                // cloud-init takes an entry without content for an error.
+                config += &file("/etc/nodekiln/disabled", "0644", b"a script joins\n");
                 config += &file(FILES, "0600", &self.files);
                 let (_, script) = SCRIPT.split_once('\n').expect("a first line");
                 let World { region, .. } = World::sample();
                 let endpoint = self.around.control_plane.endpoint();
                 let head = format!("cluster=farm region={region} endpoint={endpoint}");
                 Seed {
+                    instance_id: "join-by-a-script".to_owned(),
                     hostname,
                     parts: vec![part(config), part(format!("#!/bin/bash\n{head}\n{script}"))],
                     ..Seed::default()
