@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use nodekiln_qemu::{BootOptions, Milestones, Network, Observer, Report, Standing, boot};
 use nodekiln_tests::cluster::CPUS;
 
+#[path = "boot/breakages.rs"]
+mod breakages;
 #[path = "boot/expected.rs"]
 mod expected;
 #[path = "boot/failures.rs"]
