@@ -89,6 +89,9 @@ pub struct Record {
     /// The last failure after which something was tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transient: Option<String>,
+    /// What to do about `error`, or where there is none about `last_transient`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// What is waited for just now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
@@ -224,6 +227,7 @@ impl Journal {
             error: None,
             retries: 0,
             last_transient: None,
+            hint: None,
             waits_for: None,
         };
         self.phases.insert(phase, record);
@@ -244,7 +248,10 @@ impl Journal {
             record.milliseconds = Some(took);
             record.waits_for = None;
             match error {
-                Some(error) => record.error = Some(error.chain()),
+                Some(error) => {
+                    record.error = Some(error.chain());
+                    record.hint = error.hint();
+                }
                 None => record.finished = Some(rfc3339(system.now())),
             }
         }
@@ -252,7 +259,7 @@ impl Journal {
 
     /// Notes that something in a phase is tried again after a failure; says whether
     /// it is another one than the last time. Not yet on disk.
-    pub fn retried(&mut self, phase: Phase, failure: String) -> bool {
+    pub fn retried(&mut self, phase: Phase, failure: String, hint: Option<String>) -> bool {
         let Some(record) = self.phases.get_mut(&phase) else {
             return false;
         };
@@ -260,6 +267,7 @@ impl Journal {
         record.retries = record.retries.saturating_add(1);
         let is_new = record.last_transient.as_ref() != Some(&failure);
         record.last_transient = Some(failure);
+        record.hint = hint;
         is_new
     }
 

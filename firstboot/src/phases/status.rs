@@ -81,7 +81,11 @@ impl fmt::Display for Status {
                 phase,
                 error,
                 journal,
-            } => (format!("failed in {phase}: {error}"), journal),
+            } => {
+                let record = journal.phases.get(phase);
+                let hint = hint(record.and_then(|record| record.hint.as_ref()));
+                (format!("failed in {phase}: {error}{hint}"), journal)
+            }
             Self::Done { journal } => ("done".to_owned(), journal),
         };
         writeln!(formatter, "{head}\n")?;
@@ -95,11 +99,21 @@ impl fmt::Display for Status {
         }
         for (phase, record) in &journal.phases {
             if let Some(failure) = &record.last_transient {
-                writeln!(formatter, "\n{phase} was tried again after: {failure}")?;
+                // Beside an error the hint is that of the error.
+                let hint = hint(record.hint.as_ref().filter(|_| record.error.is_none()));
+                writeln!(
+                    formatter,
+                    "\n{phase} was tried again after: {failure}{hint}"
+                )?;
             }
         }
         Ok(())
     }
+}
+
+/// A hint as the console has it, if there is one.
+fn hint(text: Option<&String>) -> String {
+    text.map_or_else(String::new, |text| format!("; hint: {text}"))
 }
 
 /// One line of the table.

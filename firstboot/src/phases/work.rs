@@ -110,7 +110,7 @@ impl Work<'_> {
             fields.insert("hint", hint.clone());
         }
         self.system.log(Level::Warning, &next, &fields);
-        let is_news = self.journal.retried(phase, text);
+        let is_news = self.journal.retried(phase, text, hint.clone());
         self.note();
         // A person need not read the same again and again.
         if is_news {

@@ -39,6 +39,28 @@ fn status_tells_retries_and_what_is_waited_for() {
 }
 
 #[test]
+fn status_tells_what_to_do() {
+    let behind = |lives| {
+        let machine = machine();
+        machine.behind.set(1_800_000_000);
+        machine.lives.set(lives);
+        let outcome = work_with(&machine, &sample());
+        (outcome, status(&machine).unwrap().to_string())
+    };
+    let (outcome, text) = behind(None);
+    let hint = format!("; hint: {}", outcome.unwrap_err().hint().unwrap());
+    assert!(text.lines().next().unwrap().ends_with(&hint), "{text}");
+    assert_eq!(text.matches(&hint).count(), 1, "{text}");
+    // Cut off while it tries again, nothing has failed for good yet.
+    let text = (0..60)
+        .map(|lives| behind(Some(lives)).1)
+        .find(|text| text.contains("\ncredentials was tried again after: "))
+        .expect("it is tried again");
+    assert!(text.starts_with("working on credentials\n"), "{text}");
+    assert!(text.trim_end().ends_with(&hint), "{text}");
+}
+
+#[test]
 fn a_node_of_an_earlier_version_stays_one() {
     let machine = machine();
     work_with(&machine, &sample()).unwrap();
