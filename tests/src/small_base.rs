@@ -16,6 +16,8 @@ pub const ESP_START: u64 = MIB;
 pub const ESP_SIZE: u64 = 8 * MIB;
 /// Where the first root partition begins, in bytes.
 pub const ROOT_START: u64 = 10 * MIB;
+/// Size of a root partition of the usual shape, in bytes.
+pub const ROOT_SIZE: u64 = 48 * MIB;
 
 /// What the disk is to be like.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +33,7 @@ pub struct Shape<'a> {
 impl Default for Shape<'_> {
     fn default() -> Self {
         Self {
-            root_size: 48 * MIB,
+            root_size: ROOT_SIZE,
             roots: 1,
             mke2fs: &[],
         }

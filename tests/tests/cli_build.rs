@@ -6,10 +6,8 @@ use std::process::Command;
 
 use nodekiln_tests::command::{Ran, Workshop, binary};
 use nodekiln_tests::program::{output, run};
-use nodekiln_tests::small_base::{self, MIB, ROOT_START, Shape, assert_sound, text};
+use nodekiln_tests::small_base::{self, MIB, ROOT_SIZE, ROOT_START, Shape, assert_sound, text};
 use serde_json::Value;
-
-const ROOT_SIZE: u64 = 48 * MIB;
 
 /// The names of a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {

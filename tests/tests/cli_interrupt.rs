@@ -5,9 +5,8 @@ use std::path::Path;
 
 use nodekiln_tests::command::{Running, Workshop};
 use nodekiln_tests::program::run;
-use nodekiln_tests::small_base::{MIB, assert_sound, text};
+use nodekiln_tests::small_base::{ROOT_SIZE, assert_sound, text};
 
-const ROOT_SIZE: u64 = 48 * MIB;
 /// Code of a command that was interrupted.
 const INTERRUPTED: i32 = 130;
 

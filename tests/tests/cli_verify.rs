@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_tests::command::{Ran, Workshop};
 use nodekiln_tests::program::run;
-use nodekiln_tests::small_base::text;
+use nodekiln_tests::small_base::{self, ROOT_SIZE, ROOT_START, Shape, text};
 
 /// A build, and a fresh copy of it for every change.
 struct Builds {
@@ -127,6 +127,61 @@ fn a_folder_whose_parts_disagree_is_refused_with_what_disagrees() {
             .and_then(|file| file.set_len(1 << 40))
             .expect("a large file without content");
     });
+}
+
+/// Accounts to which users can be added, and what a pipeline left behind.
+fn with_accounts(tree: &Path) {
+    let etc = tree.join("etc");
+    fs::create_dir_all(etc.join("sudoers.d")).expect("creates");
+    for (name, content) in [
+        ("shadow", "root:$6$salt$digest:19700::::::\n"),
+        (
+            "sudoers",
+            "root ALL=(ALL) ALL\n@includedir /etc/sudoers.d\n",
+        ),
+        ("sudoers.d/packer", "packer ALL=(ALL) NOPASSWD: ALL\n"),
+    ] {
+        fs::write(etc.join(name), content).expect("writes");
+    }
+}
+
+#[test]
+fn users_that_the_profile_asks_for_are_no_findings_of_a_later_check() {
+    let workshop = Workshop::with(&Shape::default(), with_accounts);
+    workshop.write_profile(
+        "base.raw",
+        "  overlays: [common, linux]\n  users:\n    - name: ops\n      shell: /bin/sh\n      \
+         sudo: true\n      sshAuthorizedKeys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x]\n  \
+         outputs: [{format: raw}]\n",
+    );
+    let built = workshop.built(&[]);
+    workshop.nodekiln(&["verify", text(&built)]).succeeded();
+    let image = built.join("small.raw");
+    let root = workshop.path("root.ext4");
+    small_base::cut(&image, ROOT_START, ROOT_SIZE, &root);
+    let debugfs = |request: &str| run("debugfs", &["-w", "-R", request, text(&root)]);
+    let shadow = debugfs("cat /etc/shadow");
+    assert!(
+        shadow.starts_with("root:!:19700::::::\nops:!:::::::\n"),
+        "{shadow}"
+    );
+    assert!(debugfs("stat /etc/sudoers.d/packer").contains("File not found"));
+
+    // The same file with another key is not what the profile asked for.
+    let other = workshop.path("other");
+    fs::write(&other, "ssh-ed25519 AAAA mallory\n").expect("writes");
+    debugfs("rm /home/ops/.ssh/authorized_keys");
+    debugfs(&format!(
+        "write {} /home/ops/.ssh/authorized_keys",
+        text(&other)
+    ));
+    let file = OpenOptions::new().write(true).open(&image).expect("opens");
+    let bytes = fs::read(&root).expect("reads");
+    file.write_all_at(&bytes, ROOT_START).expect("writes");
+    let ran = workshop.nodekiln(&["verify", text(&image)]);
+    assert_eq!(ran.code, Some(7), "{}{}", ran.stdout, ran.stderr);
+    let told = "/home/ops/.ssh/authorized_keys lets somebody in who was not asked for";
+    assert!(ran.stdout.contains(told), "{}", ran.stdout);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! A registry of checks, each with a name and one of three outcomes: that a
 //! check could not run is not the same as that it failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -15,9 +15,11 @@ use super::layout::{self, Layout};
 use super::place::{MANIFEST, read_manifest};
 use crate::disk::{OpenOptions, Storage, open_base};
 use crate::error::{Context as _, Error, Result};
-use crate::os::Image;
+use crate::image_path::ImagePath;
+use crate::os::tree::fixed;
+use crate::os::{Image, Tree as _};
 use crate::output;
-use crate::plan::hygiene;
+use crate::plan::{Content, hygiene, release};
 use crate::progress::{Progress, Step};
 use crate::report::{ImageFile, Manifest, is_plain_name, parse_sha256sums};
 use crate::store::Digest;
@@ -278,8 +280,10 @@ fn check_image(path: &Path, name: &str, progress: &dyn Progress) -> Result<Vec<C
 fn clean(storage: &Arc<dyn Storage>, layout: &Layout, name: &str) -> Result<Vec<Check>> {
     let volumes: BTreeMap<_, _> = layout.open(storage, Access::Read, Timestamp::default())?;
     let mut image = Image::new(volumes)?;
+    let wished = wished(&mut image)?;
     let checks = hygiene::inspect(&mut image)
         .into_iter()
+        .map(|(check, outcome)| (check, outcome.without(&wished)))
         .map(|(check, outcome)| Check {
             name: format!("{name}: hygiene: {}", check.name),
             outcome: match outcome {
@@ -295,6 +299,27 @@ fn clean(storage: &Arc<dyn Storage>, layout: &Layout, name: &str) -> Result<Vec<
             },
         });
     Ok(checks.collect())
+}
+
+/// The files by which somebody gets in that the image's own manifest tells of, and
+/// that are still as it says. An image without a manifest has none.
+fn wished(image: &mut Image) -> Result<BTreeSet<ImagePath>> {
+    let Some(text) = image.read(&fixed(release::MANIFEST_PATH))? else {
+        return Ok(BTreeSet::new());
+    };
+    // The image is judged, not its manifest: one that cannot be read wishes nothing.
+    let access = Manifest::parse(&text).map(|manifest| manifest.access);
+    let mut wished = BTreeSet::new();
+    for (path, sha256) in access.unwrap_or_default() {
+        let Ok(path) = ImagePath::new(&path) else {
+            continue;
+        };
+        let found = image.read(&path)?;
+        if found.is_some_and(|bytes| Content::inline(bytes).sha256.to_string() == sha256) {
+            wished.insert(path);
+        }
+    }
+    Ok(wished)
 }
 
 /// An error with its causes on one line.

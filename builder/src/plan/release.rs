@@ -6,6 +6,7 @@ use super::compute::Inputs;
 use super::draft::Draft;
 use super::{Content, Node, Plan, Target};
 use crate::error::{Error, Result};
+use crate::image_path::ImagePath;
 use crate::os::Tree;
 use crate::os::tree::fixed;
 use crate::profile::model::ComponentName;
@@ -41,7 +42,10 @@ pub(super) fn fill(plan: &mut Plan, inputs: &Inputs<'_>) {
     let key = plan.key();
     let contents = [
         (RELEASE_PATH, release_text(inputs, key)),
-        (MANIFEST_PATH, manifest(inputs, Some(key)).to_json()),
+        (
+            MANIFEST_PATH,
+            manifest(inputs, &plan.access, Some(key)).to_json(),
+        ),
     ];
     let Some(root) = plan.volumes.get_mut(&Target::Root) else {
         return;
@@ -86,7 +90,11 @@ fn quoted(value: &str) -> String {
 }
 
 /// The manifest as far as it is known before the image is made.
-pub fn manifest(inputs: &Inputs<'_>, key: Option<Digest>) -> Manifest {
+pub fn manifest(
+    inputs: &Inputs<'_>,
+    access: &BTreeMap<ImagePath, Digest>,
+    key: Option<Digest>,
+) -> Manifest {
     let mut components: BTreeMap<String, Component> = inputs
         .locked
         .components
@@ -106,12 +114,19 @@ pub fn manifest(inputs: &Inputs<'_>, key: Option<Digest>) -> Manifest {
             components.insert(name.name().to_owned(), Component::from_base(version));
         }
     }
-    Manifest::new(
-        inputs.profile,
-        &inputs.locked.base,
-        components,
-        inputs.os.clone(),
-        inputs.epoch,
-        key,
-    )
+    let access = access
+        .iter()
+        .map(|(path, digest)| (path.to_string(), digest.to_string()))
+        .collect();
+    Manifest {
+        access,
+        ..Manifest::new(
+            inputs.profile,
+            &inputs.locked.base,
+            components,
+            inputs.os.clone(),
+            inputs.epoch,
+            key,
+        )
+    }
 }

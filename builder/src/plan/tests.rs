@@ -247,6 +247,53 @@ fn traces_of_people_and_of_storage_go() {
 }
 
 #[test]
+fn passwords_of_the_base_are_locked_beside_users_of_the_profile() {
+    let volume = debian()
+        .with_file("/etc/shadow", "root:$6$s$digest:19700:0:99999:7:::\n")
+        .expect("writable");
+    let (plan, _) = planned(volume, &full_profile(), Vec::new()).expect("plans");
+    assert_eq!(
+        text_at(&plan, "/etc/shadow"),
+        "root:!:19700:0:99999:7:::\nops:!:::::::\n"
+    );
+}
+
+#[test]
+fn who_becomes_root_by_the_word_of_the_profile_is_told_in_the_manifest() {
+    let rule = "%ops ALL=(ALL) NOPASSWD: ALL\n";
+    let of_overlay = overlay("site", "/etc/sudoers.d/ops", file(rule));
+    let volume = debian()
+        .with_file("/etc/sudoers.d/packer", "packer ALL=(ALL) NOPASSWD: ALL\n")
+        .expect("writable");
+    let (plan, _) = planned(volume, &full_profile(), vec![of_overlay]).expect("plans");
+    let removals = &plan.volumes[&Target::Root].removals;
+    assert!(removals.contains_key(&fixed("/etc/sudoers.d/packer")));
+    let text = text_at(&plan, release::MANIFEST_PATH);
+    let manifest = crate::report::Manifest::parse(text.as_bytes()).expect("a manifest");
+    let paths: Vec<&str> = manifest.access.keys().map(String::as_str).collect();
+    assert_eq!(
+        paths,
+        [
+            "/etc/sudoers.d/90-nodekiln-ops",
+            "/etc/sudoers.d/ops",
+            "/home/ops/.ssh/authorized_keys",
+        ]
+    );
+    assert_eq!(
+        manifest.access["/etc/sudoers.d/ops"],
+        Content::inline(rule).sha256.to_string()
+    );
+}
+
+#[test]
+fn what_stops_a_first_boot_goes() {
+    let volume = debian().with_file("/.autorelabel", "").expect("writable");
+    let (plan, _) = planned(volume, &profile(), Vec::new()).expect("plans");
+    let reason = &plan.volumes[&Target::Root].removals[&fixed("/.autorelabel")];
+    assert_eq!(reason, "hygiene: first-boot-traps");
+}
+
+#[test]
 fn first_boot_need_not_ask_the_kubelet_its_version() {
     let (plan, _) = planned(debian(), &profile(), Vec::new()).expect("plans");
     let entries = &plan.volumes[&Target::Root].entries;
@@ -303,7 +350,7 @@ fn adds_users_with_locked_passwords() {
 
 #[test]
 fn the_manifest_fits_its_schema() {
-    let (plan, _) = planned(debian(), &profile(), Vec::new()).expect("plans");
+    let (plan, _) = planned(debian(), &full_profile(), Vec::new()).expect("plans");
     let schema = crate::report::manifest_schema();
     let validator = jsonschema::validator_for(&schema).expect("a valid schema");
     let mut manifest: serde_json::Value =
