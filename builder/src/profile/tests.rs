@@ -405,6 +405,35 @@ fn the_profile_that_init_writes_is_good() {
 }
 
 #[test]
+fn the_profiles_of_ubuntu_are_good_for_every_version_and_architecture() {
+    for text in [
+        include_str!("../../../profiles/ubuntu-20.04.yaml"),
+        include_str!("../../../profiles/ubuntu-22.04.yaml"),
+        include_str!("../../../profiles/ubuntu-24.04.yaml"),
+    ] {
+        for minor in crate::catalog::OLDEST_MINOR..=crate::catalog::NEWEST_MINOR {
+            let version = crate::catalog::defaults(&format!("1.{minor}.0"))
+                .expect("in the catalogue")
+                .kubernetes;
+            for (arch, of_ubuntu) in [("x86_64", "-amd64.img"), ("arm64", "-arm64.img")] {
+                let words = [
+                    format!("arch={arch}"),
+                    format!("kubernetes={version}"),
+                    "credentials=ssm".to_owned(),
+                ];
+                let overrides = Overrides::from_words(words.iter().map(String::as_str));
+                let profile = parse(text, "ubuntu.yaml", &overrides.expect("words"))
+                    .unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(profile.spec.architecture.name(), arch);
+                assert_eq!(profile.spec.kubernetes.version, version);
+                let url = profile.spec.base.url.expect("a URL");
+                assert!(url.ends_with(of_ubuntu), "{url}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_component_that_a_node_needs_may_be_left_out() {
     let text = edited("containerd: {fromBase: true}", "containerd: {omit: true}");
     let profile = parse(&text, "p.yaml", &Overrides::default()).expect("good");
