@@ -93,6 +93,9 @@ pub struct BootOptions {
     /// those after it, which find the disk as the guest left it. It needs its image,
     /// where it was.
     pub overlay: Option<PathBuf>,
+    /// A second disk, in the format raw: the guest writes it, and what it wrote stays. It
+    /// outlives the image.
+    pub second_disk: Option<PathBuf>,
     /// The guest's instruction set.
     pub architecture: Architecture,
     /// The seed and its format.
@@ -120,6 +123,9 @@ pub struct BootOptions {
     pub disk_size: Option<u64>,
     /// Who made the machine (SMBIOS type 1): by it a guest knows its cloud.
     pub manufacturer: Option<String>,
+    /// UUID of the machine (SMBIOS type 1), by which a guest knows itself again; none
+    /// otherwise.
+    pub uuid: Option<String>,
     /// Serial number of the machine (SMBIOS type 1).
     pub serial_number: Option<String>,
     /// What the guest's hardware clock shows at power-on, in UTC:
@@ -146,6 +152,7 @@ impl Default for BootOptions {
         Self {
             image: None,
             overlay: None,
+            second_disk: None,
             architecture: Architecture::HOST.unwrap_or(Architecture::X86_64),
             seed: None,
             seed_bus: SeedBus::default(),
@@ -159,6 +166,7 @@ impl Default for BootOptions {
             cpus: 2,
             disk_size: None,
             manufacturer: None,
+            uuid: None,
             serial_number: None,
             clock: None,
             network: Network::default(),

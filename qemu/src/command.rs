@@ -76,6 +76,12 @@ pub(crate) fn arguments(
         line.pair("-blockdev", block.to_string())
             .pair("-device", format!("virtio-blk-pci,drive=disk{first}"));
     }
+    if let Some(disk) = &options.second_disk {
+        let disk = std::path::absolute(disk)
+            .map_err(|error| Error::io(format!("find {}", disk.display()), error))?;
+        line.pair("-blockdev", raw_file("second", &disk, false)?)
+            .pair("-device", "virtio-blk-pci,drive=second");
+    }
     if let Some(seed) = &files.seed {
         line.pair("-blockdev", raw_file("seed", seed, true)?);
         match (options.seed_bus, options.architecture) {
@@ -234,6 +240,7 @@ fn raw_file(name: &str, path: &Path, read_only: bool) -> Result<String> {
 fn smbios(options: &BootOptions) -> Result<Option<String>> {
     let fields = [
         ("manufacturer", &options.manufacturer),
+        ("uuid", &options.uuid),
         ("serial", &options.serial_number),
     ];
     let mut text = String::new();
@@ -429,6 +436,23 @@ mod tests {
                 ..BootOptions::default()
             };
             assert!(refused(&options).contains("clock '"), "{clock}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_keeps_a_disk_and_who_it_is() {
+        let options = BootOptions {
+            second_disk: Some("/t/state.raw".into()),
+            uuid: Some("6b8a8b6e-0000-4000-8000-000000000001".to_owned()),
+            ..BootOptions::default()
+        };
+        let line = joined(&options, AcceleratorKind::Tcg);
+        for part in [
+            "\"filename\":\"/t/state.raw\",\"read-only\":false",
+            "-device\nvirtio-blk-pci,drive=second\n",
+            "-smbios\ntype=1,uuid=6b8a8b6e-0000-4000-8000-000000000001",
+        ] {
+            assert!(line.contains(part), "{line}");
         }
     }
 
