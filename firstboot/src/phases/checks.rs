@@ -25,7 +25,12 @@ const PATIENCE: Patience = Patience {
 pub(super) fn inputs(node: &Node<'_>) -> String {
     let config = serde_json::to_vec(node.config)
         .expect("a NodeConfig of text and numbers can always be written to memory");
-    digest([config.as_slice(), files::inputs(node).as_bytes()])
+    let kubelet = node.facts.kubelet.to_string();
+    digest([
+        config.as_slice(),
+        files::inputs(node).as_bytes(),
+        kubelet.as_bytes(),
+    ])
 }
 
 /// Checks the machine before the node's files are written.

@@ -46,6 +46,7 @@ pub(super) struct Described {
 struct Remembered {
     name: String,
     region: String,
+    /// Digest of the NodeConfig and the kubelet's version.
     node_config: String,
     cluster: Described,
 }
@@ -86,7 +87,8 @@ pub(super) fn is_asked_for(config: &NodeConfig) -> bool {
 
 /// Asks EKS if the NodeConfig of a hybrid node leaves something out, and nobody
 /// otherwise. A node that passed its checks with an answer keeps to it while its
-/// NodeConfig stays the same, so that it starts without a network.
+/// NodeConfig and its kubelet stay the same, so that it starts without a network: before
+/// a new kubelet the cluster was upgraded.
 pub(super) fn establish(
     work: &mut Work<'_>,
     config: &NodeConfig,
@@ -96,7 +98,7 @@ pub(super) fn establish(
     if !is_asked_for(config) {
         return work.phase(Phase::Cluster, "", |_| Ok(None));
     }
-    let key = key(config);
+    let key = key(config, facts);
     work.phase(Phase::Cluster, &key, |work| {
         if work.journal.ended(Phase::Validation)
             && let Some(described) = remembered(work.system, config, &key)?
@@ -134,10 +136,10 @@ pub(super) fn filled(mut config: NodeConfig, described: Option<&Described>) -> N
     config
 }
 
-fn key(config: &NodeConfig) -> String {
+fn key(config: &NodeConfig, facts: &Facts) -> String {
     let text = serde_json::to_vec(config)
         .expect("a NodeConfig of text and numbers can always be written to memory");
-    digest([text.as_slice()])
+    digest([text.as_slice(), facts.kubelet.to_string().as_bytes()])
 }
 
 fn remembered(

@@ -36,6 +36,19 @@ pub(super) fn forget_unknown(journal: &mut Journal, system: &dyn System) -> Resu
     forget(journal, system, message)
 }
 
+/// In another image than before, over state that was kept: the same machine does its work
+/// anew and stays the node that it is. Says whether the journal changed.
+pub(super) fn enter_image(journal: &mut Journal, system: &dyn System) -> Result<bool, Error> {
+    let before = journal.image.clone();
+    if journal.enter(super::journal::image(system)?) {
+        let message = "this machine has another image than before: its work is done anew, and \
+                       it stays the node that it is";
+        system.log(Level::Info, message, &std::collections::BTreeMap::new());
+        system.milestone(message);
+    }
+    Ok(journal.image != before)
+}
+
 fn forget(journal: &mut Journal, system: &dyn System, message: &str) -> Result<(), Error> {
     system.log(Level::Warning, message, &std::collections::BTreeMap::new());
     system.remove(KUBELET_ENVIRONMENT)?;

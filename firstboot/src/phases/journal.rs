@@ -10,10 +10,22 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Phase};
-use crate::system::{self, Files, System, rfc3339};
+use crate::system::{self, Files, System, mounts_at_or_below, rfc3339};
 
 /// Where the journal lies.
 pub const PATH: &str = "/var/lib/nodekiln/firstboot/state.json";
+
+/// What is kept of this program; a mount there is a disk that outlives the system.
+const STATE: &str = "/var/lib/nodekiln";
+
+/// What the image says of itself, its build key among it.
+const RELEASE: &str = "/etc/nodekiln-release";
+
+/// UUIDs that boards of many machines have, whose makers gave them none.
+const UUIDS_OF_MANY: [&str; 2] = [
+    "03000200-0400-0500-0006-000700080009",
+    "00020003-0004-0005-0006-000700080009",
+];
 
 const LIMIT: usize = 1 << 20;
 const VERSION: u32 = 1;
@@ -30,17 +42,23 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads who this machine is.
+    /// Reads who this machine is. Where the journal has a disk of its own it outlives the
+    /// system, whose machine-id then says nothing about it: only the firmware counts,
+    /// unless what that says is nobody's own.
     pub fn read(files: &dyn Files) -> Self {
-        let digest_of = |path: &str| -> Option<String> {
+        let text = |path: &str| -> Option<String> {
             // The firmware's may be hidden, or not there: then the other one counts.
             let bytes = files.read(path, 4096).ok()??;
-            let text = bytes.trim_ascii();
-            (!text.is_empty()).then(|| digest(["machine".as_bytes(), text]))
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            (!text.is_empty()).then_some(text)
         };
+        let digest_of = |text: String| digest(["machine".as_bytes(), text.as_bytes()]);
+        let uuid = text("/sys/class/dmi/id/product_uuid");
+        let is_enough = uuid.as_deref().is_some_and(is_of_one_machine) && is_on_own_disk(files);
+        let machine_id = text("/etc/machine-id").filter(|_| !is_enough);
         Self {
-            machine_id: digest_of("/etc/machine-id"),
-            smbios_uuid: digest_of("/sys/class/dmi/id/product_uuid"),
+            machine_id: machine_id.map(digest_of),
+            smbios_uuid: uuid.map(digest_of),
         }
     }
 
@@ -52,6 +70,28 @@ impl Machine {
         };
         same(&self.machine_id, &other.machine_id) && same(&self.smbios_uuid, &other.smbios_uuid)
     }
+}
+
+/// Whether a UUID was given to one machine alone.
+fn is_of_one_machine(uuid: &str) -> bool {
+    let mut digits = uuid.bytes().filter(u8::is_ascii_alphanumeric);
+    let first = digits.next();
+    // All zeros, all ones: one that was never set.
+    let is_blank = digits.all(|digit| Some(digit) == first);
+    !is_blank && !UUIDS_OF_MANY.contains(&uuid.to_ascii_lowercase().as_str())
+}
+
+/// Whether what is kept of this program lies on a disk of its own.
+fn is_on_own_disk(files: &dyn Files) -> bool {
+    // What is mounted cannot be read only where nothing else can be, either.
+    let mounts = mounts_at_or_below(files, STATE).unwrap_or_default();
+    mounts.iter().any(|place| place == STATE)
+}
+
+/// Digest of what the image says of itself; none where it says nothing.
+pub fn image(files: &dyn Files) -> Result<Option<String>, system::Error> {
+    let release = files.read(RELEASE, LIMIT)?;
+    Ok(release.map(|text| digest(["image".as_bytes(), &text])))
 }
 
 /// SHA-256 over parts, in hexadecimal; where one part ends matters.
@@ -125,6 +165,9 @@ pub struct Journal {
     pub version: u32,
     /// The machine whose identity was found to be in order; none before that.
     pub machine: Option<Machine>,
+    /// Digest of what the image says of itself that the work was done in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Paths of all files that were written, or were about to be.
     pub files: Vec<String>,
     /// Phases by name.
@@ -160,6 +203,7 @@ impl Default for Journal {
         Self {
             version: VERSION,
             machine: None,
+            image: None,
             files: Vec::new(),
             phases: BTreeMap::new(),
         }
@@ -195,6 +239,18 @@ impl Journal {
             Some(owner) if owner.is(machine) => Owner::This,
             Some(_) => Owner::Another,
         }
+    }
+
+    /// Notes the image that the work is done in. In another one than before nothing of the
+    /// work is done yet, though this machine stays who it is: then its phases are
+    /// forgotten. Says whether that is so. Not yet on disk.
+    pub fn enter(&mut self, image: Option<String>) -> bool {
+        let is_another = self.image.is_some() && self.image != image;
+        if is_another {
+            self.phases.clear();
+        }
+        self.image = image;
+        is_another
     }
 
     /// Whether a phase ended well with these inputs.

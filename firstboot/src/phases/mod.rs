@@ -228,10 +228,11 @@ fn take_up<'a>(system: &'a dyn System, machine: &Machine) -> Result<Work<'a>, Er
     } else {
         identity::forget_unknown(&mut journal, system)?;
     }
+    let is_saved = !identity::enter_image(&mut journal, system)?;
     Ok(Work {
         system,
         journal,
-        is_saved: true,
+        is_saved,
     })
 }
 

@@ -567,6 +567,7 @@ mod clones;
 mod clusters;
 mod instance;
 mod joins;
+mod kept_state;
 mod pause_image;
 mod registration;
 mod reset;

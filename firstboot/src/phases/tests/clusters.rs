@@ -162,6 +162,34 @@ fn a_node_that_asked_starts_again_without_a_network() {
 }
 
 #[test]
+fn a_new_kubelet_is_checked_against_what_eks_says_now() {
+    let machine = asking_machine();
+    work_with(&machine, &short_sample()).unwrap();
+    let newer = |machine: &Pretended| {
+        let version = b"Kubernetes v1.35.4\n";
+        machine.put("/etc/eks/kubelet-version.txt", version, 0o644);
+        machine.reboot();
+    };
+    newer(&machine);
+    let error = work_with(&machine, &short_sample()).unwrap_err();
+    let told = error.chain();
+    assert!(told.contains("kubelet-version-skew-validation"), "{told}");
+    let mut upgraded = description();
+    upgraded["cluster"]["version"] = "1.35".into();
+    eks_answers(&machine, 200, &upgraded);
+    machine.reboot();
+    work_with(&machine, &short_sample()).unwrap();
+
+    // Upgraded in time, it is known at once.
+    let machine = asking_machine();
+    work_with(&machine, &short_sample()).unwrap();
+    eks_answers(&machine, 200, &upgraded);
+    newer(&machine);
+    work_with(&machine, &short_sample()).unwrap();
+    assert_eq!(times_asked(&machine), 2);
+}
+
+#[test]
 fn a_cluster_that_cannot_be_joined_is_told_clearly() {
     let changed = |pointer: &str, value: serde_json::Value| {
         let mut description = description();
