@@ -28,6 +28,8 @@ mod running;
 mod site;
 #[path = "boot/surroundings.rs"]
 mod surroundings;
+#[path = "boot/upgrade.rs"]
+mod upgrade;
 
 use expected::MEMORY_MIB;
 use site::Site;

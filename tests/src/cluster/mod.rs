@@ -132,6 +132,23 @@ impl ControlPlane {
         control_plane
     }
 
+    /// Goes over to another minor version of Kubernetes, as EKS upgrades a cluster before
+    /// its nodes: other programs over the same etcd, with the same names and certificates.
+    /// The world is told of the version. Call it on the thread that started the control
+    /// plane.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn upgrade(&mut self, minor: &str, cloud: &Cloud) {
+        self.programs = Programs::of(minor);
+        // The authenticator is not of this version, and stays.
+        self.others.truncate(1);
+        self.stop_api_server();
+        self.start_api_server();
+        self.start_controllers();
+        cloud.change(|world| minor.clone_into(&mut world.clusters[0].version));
+    }
+
     /// URL of the API server, as EKS tells it.
     pub fn endpoint(&self) -> String {
         format!("https://{}", self.host)

@@ -268,7 +268,10 @@ impl Node<'_> {
     }
 
     /// A pod runs, its log can be read, and something can be done in it.
-    fn check_pod(&self) -> Met {
+    ///
+    /// # Errors
+    /// When that is not so.
+    pub fn check_pod(&self) -> Met {
         let command = format!("echo \"a pod of $NODE\"; {}", WAIT[2]);
         let command = json!(["sh", "-c", command]);
         let pod = self.run_pod("probe", &command, false)?;
@@ -344,7 +347,24 @@ impl Node<'_> {
         self.on_machine("systemctl --no-block reboot")?;
         self.until_changed(&["node", self.name], "{.status.nodeInfo.bootID}", before)?;
         self.until_ready()?;
+        self.until_pod_is_back()
+    }
+
+    /// Waits until the pod of [`Self::check_pod`] is ready, after it was not.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub fn until_pod_is_back(&self) -> Met {
         self.until("condition=Ready", "pod/probe")
+    }
+
+    /// Switches the machine off in good order.
+    ///
+    /// # Errors
+    /// When it cannot be told to.
+    pub fn power_off(&self) -> Met {
+        self.run_pod("root", &json!(WAIT), true)?;
+        self.on_machine("systemctl --no-block poweroff").map(drop)
     }
 
     /// How often the node was registered, by the audit log.

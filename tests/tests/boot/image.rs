@@ -58,9 +58,9 @@ fn succeed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// The version of Kubernetes that is tested.
-fn version() -> String {
-    let modules = format!("tests/cluster/go-{}.mod", minor());
+/// The version of Kubernetes that is tested for a minor version.
+fn version(minor: &str) -> String {
+    let modules = format!("tests/cluster/go-{minor}.mod");
     let modules = std::fs::read_to_string(workspace().join(modules)).expect("go.mod");
     let mut lines = modules.lines();
     let version = lines.find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v"));
@@ -69,14 +69,14 @@ fn version() -> String {
 
 /// What the folder of components has, as variables of the demo's profile: all
 /// but what `make components` could not obtain.
-fn settings() -> Vec<String> {
+fn settings(minor: &str) -> Vec<String> {
     let folder = environment::cache_folder()
         .expect("HOME or XDG_CACHE_HOME is set")
         .join("components")
-        .join(version());
+        .join(version(minor));
     let list = std::fs::read_to_string(folder.join("components.txt")).unwrap_or_else(|error| {
         unreachable!(
-            "{} has no components ({error}): run `make components`",
+            "{} has no components ({error}): run `scripts/components {minor}`",
             folder.display()
         )
     });
@@ -99,7 +99,10 @@ fn settings() -> Vec<String> {
 /// same inputs, the image is taken as it is.
 pub fn demo() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| baked("debian-12-demo", &profile()))
+    IMAGE.get_or_init(|| {
+        let minor = minor();
+        baked("debian-12-demo", &profile(&minor), &settings(&minor))
+    })
 }
 
 /// The same system with all checks before joining, with all programs that sign, and
@@ -107,23 +110,41 @@ pub fn demo() -> &'static Image {
 /// their containers, and the stand-in of the SSM agent.
 pub fn join() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| joining("debian-12-join", &minor(), &[]))
+}
+
+/// The same with a minor version of Kubernetes, for a machine with a disk that keeps its
+/// state.
+pub fn keeping(minor: &str) -> Image {
+    let kept_state = workspace().join("overlays/kept-state");
+    joining(&format!("debian-12-keep-{minor}"), minor, &[&kept_state])
+}
+
+/// An image that joins, with further overlays.
+fn joining(name: &str, minor: &str, overlays: &[&Path]) -> Image {
     const LEFT_OUT: &str = "    # Nobody answers the demo's node: what asks AWS and the cluster is \
         left out.\n    - demo\n";
-    IMAGE.get_or_init(|| {
-        assert!(
-            !settings().contains(&"awssigninghelper=omit".to_owned()),
-            "without aws_signing_helper no machine of a site joins: see what `make components` says"
-        );
-        let profile = profile();
-        assert!(profile.contains(LEFT_OUT), "{profile}");
+    let settings = settings(minor);
+    assert!(
+        !settings.contains(&"awssigninghelper=omit".to_owned()),
+        "without aws_signing_helper no machine of a site joins: see what `make components` says"
+    );
+    let profile = profile(minor);
+    assert!(profile.contains(LEFT_OUT), "{profile}");
+    // Another image may be made of it at the same time.
+    static OVERLAY: OnceLock<PathBuf> = OnceLock::new();
+    let overlay = OVERLAY.get_or_init(|| {
         let overlay = scratch().join("join-overlay");
         write_overlay(&overlay);
-        let profile = profile.replace(LEFT_OUT, &format!("    - {}\n", overlay.display()));
-        baked(
-            "debian-12-join",
-            &profile.replace("name: debian-12-demo", "name: debian-12-join"),
-        )
-    })
+        overlay
+    });
+    let mut lines = format!("    - {}\n", overlay.display());
+    for overlay in overlays {
+        lines += &format!("    - {}\n", overlay.display());
+    }
+    let profile = profile.replace(LEFT_OUT, &lines);
+    let profile = profile.replace("name: debian-12-demo", &format!("name: {name}"));
+    baked(name, &profile, &settings)
 }
 
 /// A stand-in of the agent for one service manager: it asks once and ends.
@@ -163,26 +184,26 @@ fn write_overlay(folder: &Path) {
     );
 }
 
-fn profile() -> String {
+fn profile(minor: &str) -> String {
     let path = workspace().join("profiles/debian-12-demo.yaml");
     let text = std::fs::read_to_string(path).expect("the profile can be read");
     let pinned = "\n    version: 1.34.4\n";
     assert!(text.contains(pinned), "{text}");
-    text.replace(pinned, &format!("\n    version: {}\n", version()))
+    text.replace(pinned, &format!("\n    version: {}\n", version(minor)))
 }
 
 /// Bakes a profile in a folder of its own, where its lock lies too.
-fn baked(name: &str, profile: &str) -> Image {
-    // The base of both is made once, by who comes first.
+fn baked(name: &str, profile: &str, settings: &[String]) -> Image {
+    // The base of all is made once, by who comes first.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().expect("the other image was baked");
+    let _turn = ONE_AT_A_TIME.lock().expect("the other images were baked");
     let folder = scratch().join(name);
     std::fs::create_dir_all(&folder).expect("a folder");
     let path = folder.join("profile.yaml");
     std::fs::write(&path, profile).expect("the profile can be written");
-    let settings: Vec<String> = settings()
-        .into_iter()
-        .flat_map(|setting| ["--set".to_owned(), setting])
+    let settings: Vec<&str> = settings
+        .iter()
+        .flat_map(|setting| ["--set", setting])
         .collect();
     succeed(command().arg("lock").arg(&path).args(&settings));
     let printed = succeed(

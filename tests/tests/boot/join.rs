@@ -165,7 +165,7 @@ fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
 }
 
 /// Lines of a NodeConfig: the credentials of an activation.
-fn with_ssm(activation: &Activation) -> String {
+pub fn with_ssm(activation: &Activation) -> String {
     format!(
         "    ssm:\n      activationCode: {}\n      activationId: {}\n",
         activation.code, activation.id
@@ -304,7 +304,8 @@ fn assert_machine(joined: &Joined, expected: &Expected) {
     );
 }
 
-fn registrations_with_ssm(record: &[Record]) -> usize {
+/// How often a machine was registered with SSM.
+pub fn registrations_with_ssm(record: &[Record]) -> usize {
     let is_registration = |one: &&Record| one.action.as_deref() == Some("RegisterManagedInstance");
     record.iter().filter(is_registration).count()
 }

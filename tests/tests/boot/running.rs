@@ -104,6 +104,16 @@ impl Running {
         })
     }
 
+    /// Waits until it has switched itself off.
+    ///
+    /// # Panics
+    /// When the time is over before.
+    pub fn until_off(mut self, limit: Duration) {
+        let _ = self.until(limit, |_| None::<()>);
+        assert!(self.seen.lock().is_over, "{}", self.console());
+        self.end();
+    }
+
     /// The last line of the console.
     pub fn last_line(&self) -> Option<String> {
         self.seen.lock().lines.last().cloned()

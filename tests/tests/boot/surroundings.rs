@@ -39,8 +39,13 @@ pub const INSTANCE: Place = Place {
 
 /// Makes surroundings with places for machines.
 pub fn around(world: &World, places: &[Place]) -> Surroundings {
+    around_of(world, places, &minor())
+}
+
+/// The same with a cluster of a minor version of Kubernetes.
+pub fn around_of(world: &World, places: &[Place], minor: &str) -> Surroundings {
     let cloud = Path::new(env!("CARGO_BIN_EXE_nodekiln-cloud"));
-    Surroundings::new(cloud, world, places, &minor())
+    Surroundings::new(cloud, world, places, minor)
 }
 
 /// Machines in their surroundings.
