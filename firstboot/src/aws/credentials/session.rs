@@ -67,6 +67,8 @@ impl SessionRefusal {
         let says = |words: &str| self.reason.contains(words);
         if self.is_about_time() {
             "set the clock (chrony, systemd-timesyncd)"
+        } else if self.is_transient() {
+            "IAM Roles Anywhere is down or busy just now, or a proxy on the way to it"
         } else if says("ertificate") {
             "the node's certificate has to be valid, for client authentication, and of the \
              authority that is the trust anchor of spec.hybrid.iamRolesAnywhere"
@@ -184,9 +186,9 @@ mod tests {
                 true,
                 "set the clock",
             ),
-            (429, "ThrottlingException: Rate exceeded", true, ""),
-            (400, "ThrottlingException: Rate exceeded", true, ""),
-            (500, "InternalFailureException: no", true, ""),
+            (429, "ThrottlingException: Rate exceeded", true, "just now"),
+            (400, "ThrottlingException: Rate exceeded", true, "just now"),
+            (500, "InternalFailureException: no", true, "just now"),
         ] {
             let refusal = SessionRefusal::find(&said(status, error)).unwrap();
             assert_eq!(refusal.reason, error);
@@ -226,6 +228,19 @@ mod tests {
             assert_eq!(refusal.reason, reason);
             assert_eq!(refusal.is_transient(), passes, "{said}");
         }
+    }
+
+    #[test]
+    fn a_service_that_is_down_is_not_taken_for_a_profile_that_is_off() {
+        let said = "2026/11/30 00:45:41 : \n\tstatus code: 503, request id: 1\n";
+        let refusal = SessionRefusal::find(said).unwrap();
+        assert!(refusal.is_transient());
+        assert_eq!(refusal.reason, "status code: 503, request id: 1");
+        assert!(
+            refusal.hint().contains("down or busy"),
+            "{}",
+            refusal.hint()
+        );
     }
 
     #[test]
