@@ -75,6 +75,8 @@ fn read(state: &State, world: &World, instance: &Instance, path: &str) -> Option
     match rest {
         "" => Some("dynamic\nmeta-data\nuser-data".into()),
         "user-data" => instance.user_data.clone(),
+        "dynamic" | "dynamic/" => Some("instance-identity/".into()),
+        "dynamic/instance-identity" | "dynamic/instance-identity/" => Some("document".into()),
         "dynamic/instance-identity/document" => Some(document(world, instance)),
         _ => metadata(state, world, instance, rest.strip_prefix("meta-data/")?),
     }
@@ -84,6 +86,12 @@ fn metadata(state: &State, world: &World, instance: &Instance, path: &str) -> Op
     let of_interface = format!("network/interfaces/macs/{}/", instance.mac);
     if let Some(key) = path.strip_prefix(&of_interface) {
         return match key {
+            "" => Some(
+                "device-number\ninterface-id\nlocal-ipv4s\nmac\nowner-id\n\
+                 subnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-block\nvpc-ipv4-cidr-blocks"
+                    .into(),
+            ),
+            "vpc-id" => Some("vpc-0123456789abcdef0".into()),
             "mac" => Some(instance.mac.clone()),
             "device-number" => Some("0".into()),
             "interface-id" => Some("eni-0123456789abcdef0".into()),
@@ -100,6 +108,11 @@ fn metadata(state: &State, world: &World, instance: &Instance, path: &str) -> Op
             "ami-id\nhostname\niam/\ninstance-id\ninstance-type\nlocal-hostname\nlocal-ipv4\n\
                mac\nnetwork/\nplacement/\nservices/"
         }
+        "iam/" => "security-credentials/",
+        "network/" => "interfaces/",
+        "network/interfaces/" => "macs/",
+        "placement/" => "availability-zone\nregion",
+        "services/" => "domain\npartition",
         "ami-id" => "ami-0123456789abcdef0",
         "instance-id" => &instance.id,
         "instance-type" => &instance.instance_type,

@@ -13,11 +13,12 @@ use nodekiln_tests::cloud::state::Record;
 use nodekiln_tests::cloud::world::Activation;
 use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::cluster::{Node, PATIENCE};
-use nodekiln_tests::container_image::PAUSE;
+use nodekiln_tests::container_image::{PAUSE, WAIT};
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::expected::{Credentials, Expected};
+use super::guest::Answers;
 use super::surroundings::{self, INSTANCE, Joined, Machines as _, OTHER, SITE};
 use super::{assert_milestones_in_order, image, machine, site};
 
@@ -226,6 +227,9 @@ const STAND_IN_FOR_AWS: &str = "#!/bin/sh\n\
     # A stand-in for `aws eks get-token`, which the image of a site does not have.\n\
     exec /usr/local/bin/aws-iam-authenticator token --cluster-id farm --region us-west-2\n";
 
+/// What the firmware of an instance says.
+const EC2_UUID: &str = "ec2e1916-9099-7caf-fd21-012345abcdef";
+
 #[test]
 fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
     let image = image::join();
@@ -239,25 +243,26 @@ fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
         around.control_plane.endpoint(),
         STANDARD.encode(around.control_plane.ca_pem())
     );
-    around.cloud.change(|world| {
-        let instance = world.instance.as_mut().expect("an instance");
-        instance.user_data = Some(node_config);
-    });
     let stand_in = STANDARD.encode(STAND_IN_FOR_AWS);
     let files = site::file("/usr/local/bin/aws", "0755", &stand_in);
     let seed = Seed {
-        instance_id: "nodekiln-join-ec2".to_owned(),
-        hostname: Some("machine-19".to_owned()),
         parts: vec![around.trust(&files)],
-        ..Seed::default()
+        ..Seed::of_node_config(node_config)
     };
+    let user_data = seed.user_data().expect("user data");
+    around.cloud.change(|world| {
+        let instance = world.instance.as_mut().expect("an instance");
+        instance.user_data = Some(String::from_utf8(user_data).expect("MIME"));
+    });
     let options = BootOptions {
         manufacturer: Some("Amazon EC2".to_owned()),
+        // By these cloud-init knows where it is.
+        serial_number: Some(EC2_UUID.to_owned()),
+        uuid: Some(EC2_UUID.to_owned()),
         ..machine(&image.qcow2, "join-ec2.log")
     };
-    let joined = around.join(&INSTANCE, (seed, Format::NoCloud), options, "join-ec2");
-    let joined = joined.expect("it comes up");
-    let answers = &joined.answers;
+    let machine = around.start(&INSTANCE, options);
+    let report = machine.until_up().expect("it comes up");
     let node = Node {
         control_plane: &around.control_plane,
         name: "ip-10-1-2-3.us-west-2.compute.internal",
@@ -273,23 +278,42 @@ fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
     };
     node.check().expect("it is a node");
     assert_eq!(node.registrations(), 1);
-    assert_eq!(answers.json("status")["state"], "done");
-    assert_eq!(answers.text("active"), "active\nactive\nactive\n");
-    let authority = around.control_plane.ca_pem();
-    assert_eq!(answers.text("ca").trim_end(), authority.trim_end());
+    // There is no seed that could have it answer: it is asked through a pod.
+    node.run_pod("root", &json!(WAIT), true)
+        .expect("a pod that may do all");
+    let said = |script: &str| node.on_machine(script).expect("it succeeds");
+    assert_eq!(said("cloud-id"), "aws\n");
+    let status = said("/usr/libexec/nodekiln/firstboot status --json");
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["state"], "done");
+    let active = said("systemctl is-active containerd kubelet nodekiln-firstboot");
+    assert_eq!(active, "active\nactive\nactive\n");
+    let authority = said("cat /etc/kubernetes/pki/ca.crt");
+    assert_eq!(
+        authority.trim_end(),
+        around.control_plane.ca_pem().trim_end()
+    );
+    let config = said("cat /etc/kubernetes/kubelet/config.json");
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    assert_eq!(config["clusterDNS"], json!(["10.100.0.10"]));
+    let joined = Joined {
+        answers: Answers(report),
+        record: around.cloud.record(),
+        machine,
+    };
     joined.assert_nothing_refused();
     for path in [
-        "/latest/user-data",
         "/latest/dynamic/instance-identity/document",
         "/latest/meta-data/iam/security-credentials/node-role",
+        // These cloud-init asks; what it was given, first boot takes.
+        "/2021-03-23/user-data",
+        "/2021-03-23/meta-data/",
     ] {
         let asked = joined.statuses(Service::Imds, "GET", path);
         assert!(asked.contains(&200), "{path}: {:#?}", joined.record);
     }
     let tokens = joined.statuses(Service::Imds, "PUT", "/latest/api/token");
     assert!(!tokens.is_empty(), "{:#?}", joined.record);
-    let config = answers.json("kubelet-config");
-    assert_eq!(config["clusterDNS"], json!(["10.100.0.10"]));
     image.assert_unchanged();
 }
 
