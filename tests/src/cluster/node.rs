@@ -199,10 +199,15 @@ impl Node<'_> {
     /// # Errors
     /// Who did not do their part.
     pub fn check_serving_certificate(&self) -> Met {
-        let Some(own) = self.request_for_serving()? else {
-            let text = format!("{} asked for no serving certificate", self.name);
-            return Err(Unmet::new(text).with(self.reasons()));
-        };
+        // It may be ready before it asks.
+        let asked = format!("kubernetes.io/kubelet-serving system:node:{}", self.name);
+        let fields = "{.spec.signerName} {.spec.username}";
+        self.watched(&["csr"], fields, |line| line == asked)
+            .ok_or_else(|| {
+                let text = format!("{} asked for no serving certificate", self.name);
+                Unmet::new(text).with(self.reasons())
+            })?;
+        let own = self.request_for_serving()?.unwrap_or_default();
         let name = own["metadata"]["name"].as_str().unwrap_or_default();
         let issued = "jsonpath={.status.certificate}";
         self.until(issued, &format!("csr/{name}")).map_err(|unmet| {
@@ -246,25 +251,36 @@ impl Node<'_> {
     /// # Errors
     /// When it stays.
     pub fn until_changed(&self, object: &[&str], field: &str, before: &str) -> Met<String> {
-        let format = format!("--output=jsonpath={field}{{\"\\n\"}}");
+        let is_another = |line: &str| !line.is_empty() && line != before;
+        let changed = self.watched(object, field, is_another);
+        let stays = || format!("{field} of {} stays {before}", object.join(" "));
+        changed.ok_or_else(|| Unmet::new(stays()).with(self.reasons()))
+    }
+
+    /// The first line of fields of objects, as they are and as they change, that `is_it`;
+    /// none within the time.
+    fn watched(
+        &self,
+        objects: &[&str],
+        fields: &str,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let format = format!("--output=jsonpath={fields}{{\"\\n\"}}");
         let limit = format!("--request-timeout={}s", self.patience.as_secs());
         let mut command = self
             .control_plane
             .command(&["get", "--watch", &format, &limit]);
         let mut child = command
-            .args(object)
+            .args(objects)
             .stdout(Stdio::piped())
             .spawn()
             .expect("kubectl starts");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let changed = lines
-            .map_while(Result::ok)
-            .find(|line| !line.is_empty() && line != before);
-        // Only its first word was of interest.
+        let found = lines.map_while(Result::ok).find(|line| is_it(line));
+        // Only this word was of interest.
         let _ = child.kill();
         let _ = child.wait();
-        let stays = || format!("{field} of {} stays {before}", object.join(" "));
-        changed.ok_or_else(|| Unmet::new(stays()).with(self.reasons()))
+        found
     }
 
     /// A pod runs, its log can be read, and something can be done in it.
