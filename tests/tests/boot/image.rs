@@ -101,27 +101,59 @@ pub fn demo() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let minor = minor();
-        baked("debian-12-demo", &profile(&minor), &settings(&minor))
+        let profile = profile("debian-12-demo.yaml", &minor);
+        baked("debian-12-demo", &profile, &settings(&minor))
     })
 }
 
-/// The same system with all checks before joining, with all programs that sign, and
-/// with what a site adds: a network for pods, the image that they start with and one for
-/// their containers, and the stand-in of the SSM agent.
+/// A base whose images join.
+pub struct Base {
+    /// For the names of its images and of what tests write.
+    pub name: &'static str,
+    /// The profile that bakes it, a file of `profiles/`.
+    profile: &'static str,
+    image: OnceLock<Image>,
+}
+
+/// Every base that there is: its images take each way of joining. What goes wrong in a
+/// join does so with the first one.
+pub static BASES: [Base; 1] = [Base {
+    name: "debian-12",
+    profile: "debian-12-demo.yaml",
+    image: OnceLock::new(),
+}];
+
+impl Base {
+    /// The system with all checks before joining, with all programs that sign, and with
+    /// what a site adds: a network for pods, the image that they start with and one for
+    /// their containers, and the stand-in of the SSM agent.
+    pub fn join(&self) -> &Image {
+        let name = format!("{}-join", self.name);
+        self.image
+            .get_or_init(|| joining(self, &name, &minor(), &[]))
+    }
+
+    /// A name for a file of a test with this base.
+    pub fn named(&self, file: &str) -> String {
+        format!("{}-{file}", self.name)
+    }
+}
+
+/// An image of the first base that joins.
 pub fn join() -> &'static Image {
-    static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| joining("debian-12-join", &minor(), &[]))
+    BASES[0].join()
 }
 
 /// The same with a minor version of Kubernetes, for a machine with a disk that keeps its
 /// state.
 pub fn keeping(minor: &str) -> Image {
     let kept_state = workspace().join("overlays/kept-state");
-    joining(&format!("debian-12-keep-{minor}"), minor, &[&kept_state])
+    let name = format!("{}-keep-{minor}", BASES[0].name);
+    joining(&BASES[0], &name, minor, &[&kept_state])
 }
 
 /// An image that joins, with further overlays.
-fn joining(name: &str, minor: &str, overlays: &[&Path]) -> Image {
+fn joining(base: &Base, name: &str, minor: &str, overlays: &[&Path]) -> Image {
     const LEFT_OUT: &str = "    # Nobody answers the demo's node: what asks AWS and the cluster is \
         left out.\n    - demo\n";
     let settings = settings(minor);
@@ -129,7 +161,7 @@ fn joining(name: &str, minor: &str, overlays: &[&Path]) -> Image {
         !settings.contains(&"awssigninghelper=omit".to_owned()),
         "without aws_signing_helper no machine of a site joins: see what `make components` says"
     );
-    let profile = profile(minor);
+    let profile = profile(base.profile, minor);
     assert!(profile.contains(LEFT_OUT), "{profile}");
     // Another image may be made of it at the same time.
     static OVERLAY: OnceLock<PathBuf> = OnceLock::new();
@@ -143,7 +175,9 @@ fn joining(name: &str, minor: &str, overlays: &[&Path]) -> Image {
         lines += &format!("    - {}\n", overlay.display());
     }
     let profile = profile.replace(LEFT_OUT, &lines);
-    let profile = profile.replace("name: debian-12-demo", &format!("name: {name}"));
+    let own = format!("name: {}\n", base.profile.trim_end_matches(".yaml"));
+    assert!(profile.contains(&own), "{profile}");
+    let profile = profile.replace(&own, &format!("name: {name}\n"));
     baked(name, &profile, &settings)
 }
 
@@ -184,8 +218,8 @@ fn write_overlay(folder: &Path) {
     );
 }
 
-fn profile(minor: &str) -> String {
-    let path = workspace().join("profiles/debian-12-demo.yaml");
+fn profile(file: &str, minor: &str) -> String {
+    let path = workspace().join("profiles").join(file);
     let text = std::fs::read_to_string(path).expect("the profile can be read");
     let pinned = "\n    version: 1.34.4\n";
     assert!(text.contains(pinned), "{text}");

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::expected::{Credentials, Expected};
 use super::guest::Answers;
+use super::image::{BASES, Base};
 use super::surroundings::{self, INSTANCE, Joined, Machines as _, OTHER, SITE};
 use super::{assert_milestones_in_order, image, machine, site};
 
@@ -40,7 +41,11 @@ const MORE: &str = "  \
 
 #[test]
 fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
-    let image = image::join();
+    BASES.iter().for_each(join_by_certificate);
+}
+
+fn join_by_certificate(base: &Base) {
+    let image = base.join();
     let authority = Authority::new("the site");
     let mut world = World::sample();
     world.trust(TRUST_ANCHOR, &authority);
@@ -51,8 +56,13 @@ fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
         parts: vec![around.trust(&site::node_certificate(&issued))],
         ..Seed::of_node_config(hybrid("", ROLES_ANYWHERE) + MORE)
     };
-    let options = machine(&image.qcow2, "join-hybrid.log");
-    let joined = around.join(&SITE, (seed, Format::NoCloud), options, "join-hybrid");
+    let options = machine(&image.qcow2, &base.named("join-hybrid.log"));
+    let joined = around.join(
+        &SITE,
+        (seed, Format::NoCloud),
+        options,
+        &base.named("join-hybrid"),
+    );
     let joined = joined.expect("it comes up");
     let node = Node {
         control_plane: &around.control_plane,
@@ -105,7 +115,11 @@ fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
 
 #[test]
 fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
-    let image = image::join();
+    BASES.iter().for_each(join_by_activation);
+}
+
+fn join_by_activation(base: &Base) {
+    let image = base.join();
     let world = World::sample();
     let activation = &world.activations[0];
     let around = surroundings::around(&world, &[SITE]);
@@ -114,8 +128,13 @@ fn a_machine_with_an_activation_joins_and_is_the_same_node_after_a_restart() {
         parts: vec![around.trust("")],
         ..Seed::of_node_config(hybrid("", &with_ssm(activation)))
     };
-    let options = machine(&image.raw, "join-ssm.log");
-    let joined = around.join(&SITE, (seed, Format::ConfigDrive), options, "join-ssm");
+    let options = machine(&image.raw, &base.named("join-ssm.log"));
+    let joined = around.join(
+        &SITE,
+        (seed, Format::ConfigDrive),
+        options,
+        &base.named("join-ssm"),
+    );
     let joined = joined.expect("it comes up");
     let registered = registrations_with_ssm(&joined.record);
     assert_eq!(registered, 1, "{:#?}", joined.record);
@@ -232,7 +251,11 @@ const EC2_UUID: &str = "ec2e1916-9099-7caf-fd21-012345abcdef";
 
 #[test]
 fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
-    let image = image::join();
+    BASES.iter().for_each(join_by_metadata);
+}
+
+fn join_by_metadata(base: &Base) {
+    let image = base.join();
     let mut world = World::sample();
     let role = "arn:aws:iam::111122223333:role/node-role".to_owned();
     world.clusters[0].access_entries.push(role);
@@ -259,7 +282,7 @@ fn an_instance_of_ec2_joins_by_what_its_metadata_service_says() {
         // By these cloud-init knows where it is.
         serial_number: Some(EC2_UUID.to_owned()),
         uuid: Some(EC2_UUID.to_owned()),
-        ..machine(&image.qcow2, "join-ec2.log")
+        ..machine(&image.qcow2, &base.named("join-ec2.log"))
     };
     let machine = around.start(&INSTANCE, options);
     let report = machine.until_up().expect("it comes up");
