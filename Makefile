@@ -44,7 +44,7 @@ unit: tools ## Unit tests
 integration: build ## Tests on real images
 	@scripts/test integration
 
-e2e: build components ## Bake, boot and join in QEMU; then joins that go wrong (an hour)
+e2e: build components ## Bake, boot and join in QEMU; then joins that go wrong (over an hour)
 	@scripts/test e2e failures
 
 docs: build ## Regenerate what is generated in docs/
