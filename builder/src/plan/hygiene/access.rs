@@ -2,6 +2,7 @@
 
 use super::{Finding, Remedy, homes, remove};
 use crate::error::Result;
+use crate::image_path::ImagePath;
 use crate::os::Tree;
 use crate::os::tree::fixed;
 use crate::volume::Kind;
@@ -53,13 +54,7 @@ pub fn passwords(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
         ("/etc/passwd-", true),
     ] {
         let path = tree.resolve_parent(&fixed(path))?;
-        if tree
-            .metadata(&path)?
-            .is_none_or(|found| found.kind != Kind::File)
-        {
-            continue;
-        }
-        let Some(text) = tree.read_text(&path)? else {
+        let Some(text) = text_of_file(tree, &path)? else {
             continue;
         };
         let locked = locked(&text);
@@ -73,6 +68,14 @@ pub fn passwords(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// The text of a file; none where there is something else, a link too.
+fn text_of_file(tree: &mut dyn Tree, path: &ImagePath) -> Result<Option<String>> {
+    match tree.metadata(path)? {
+        Some(found) if found.kind == Kind::File => tree.read_text(path),
+        _ => Ok(None),
+    }
 }
 
 /// The lines of shadow or passwd with nobody let in by their second field. `x` in
@@ -103,13 +106,7 @@ pub fn sudo(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
     }
     let mut findings = Vec::new();
     for path in paths {
-        if tree
-            .metadata(&path)?
-            .is_none_or(|found| found.kind != Kind::File)
-        {
-            continue;
-        }
-        let Some(text) = tree.read_text(&path)? else {
+        let Some(text) = text_of_file(tree, &path)? else {
             continue;
         };
         let rules = logical_lines(&text);
