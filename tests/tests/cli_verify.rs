@@ -167,21 +167,44 @@ fn users_that_the_profile_asks_for_are_no_findings_of_a_later_check() {
     );
     assert!(debugfs("stat /etc/sudoers.d/packer").contains("File not found"));
 
-    // The same file with another key is not what the profile asked for.
-    let other = workshop.path("other");
-    fs::write(&other, "ssh-ed25519 AAAA mallory\n").expect("writes");
-    debugfs("rm /home/ops/.ssh/authorized_keys");
-    debugfs(&format!(
-        "write {} /home/ops/.ssh/authorized_keys",
-        text(&other)
-    ));
+    // The same file with another key is not what the profile asked for; and a manifest
+    // cannot ask for what no profile can.
+    let write = |path: &str, content: &str| {
+        let file = workshop.path("written");
+        fs::write(&file, content).expect("writes");
+        debugfs(&format!("rm {path}"));
+        debugfs(&format!("write {} {path}", text(&file)));
+    };
+    let (keys, host_key) = (
+        "/home/ops/.ssh/authorized_keys",
+        "/etc/ssh/ssh_host_rsa_key",
+    );
+    write(keys, "ssh-ed25519 AAAA mallory\n");
+    write(host_key, "one machine's");
+    let manifest = "/usr/share/nodekiln/manifest.json";
+    let dumped = workshop.path("manifest");
+    debugfs(&format!("dump {manifest} {}", text(&dumped)));
+    let host_keys = workshop.path("host-key");
+    debugfs(&format!("dump {host_key} {}", text(&host_keys)));
+    let sum = run("sha256sum", &[text(&host_keys)]);
+    let asked = fs::read_to_string(&dumped).expect("reads");
+    let begin = "\"exceptions\": {";
+    assert!(asked.contains(begin), "{asked}");
+    let more = format!("{begin} \"{host_key}\": \"{}\",", &sum[..64]);
+    write(manifest, &asked.replace(begin, &more));
     let file = OpenOptions::new().write(true).open(&image).expect("opens");
     let bytes = fs::read(&root).expect("reads");
     file.write_all_at(&bytes, ROOT_START).expect("writes");
     let ran = workshop.nodekiln(&["verify", text(&image)]);
     assert_eq!(ran.code, Some(7), "{}{}", ran.stdout, ran.stderr);
-    let told = "/home/ops/.ssh/authorized_keys lets somebody in who was not asked for";
-    assert!(ran.stdout.contains(told), "{}", ran.stdout);
+    for told in [
+        format!("{keys} lets somebody in who was not asked for"),
+        format!("{host_key} is the SSH host key of one machine"),
+    ] {
+        assert!(ran.stdout.contains(&told), "{}", ran.stdout);
+    }
+    // It is the manifest that was read: the rule of sudo, which it names, is none.
+    assert!(!ran.stdout.contains("90-nodekiln-ops"), "{}", ran.stdout);
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     let mut plan = plan::compute(&inputs, &mut image)?;
     plan.by_kernel = request.engine == Engine::Mount;
     layout.check_esp(&plan)?;
-    let manifest = plan::release::manifest(&inputs, &plan.access, Some(plan.key()));
+    let manifest = plan::release::manifest(&inputs, &plan.exceptions, Some(plan.key()));
     Ok(Prepared {
         plan,
         image,

@@ -3,7 +3,7 @@
 //! A registry of checks, each with a name and one of three outcomes: that a
 //! check could not run is not the same as that it failed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -15,7 +15,6 @@ use super::layout::{self, Layout};
 use super::place::{MANIFEST, read_manifest};
 use crate::disk::{OpenOptions, Storage, open_base};
 use crate::error::{Context as _, Error, Result};
-use crate::image_path::ImagePath;
 use crate::os::tree::fixed;
 use crate::os::{Image, Tree as _};
 use crate::output;
@@ -280,46 +279,59 @@ fn check_image(path: &Path, name: &str, progress: &dyn Progress) -> Result<Vec<C
 fn clean(storage: &Arc<dyn Storage>, layout: &Layout, name: &str) -> Result<Vec<Check>> {
     let volumes: BTreeMap<_, _> = layout.open(storage, Access::Read, Timestamp::default())?;
     let mut image = Image::new(volumes)?;
-    let wished = wished(&mut image)?;
-    let checks = hygiene::inspect(&mut image)
-        .into_iter()
-        .map(|(check, outcome)| (check, outcome.without(&wished)))
-        .map(|(check, outcome)| Check {
+    let exceptions = exceptions(&mut image)?;
+    let mut checks = Vec::new();
+    for (check, outcome) in hygiene::inspect(&mut image) {
+        let outcome = match outcome {
+            hygiene::Outcome::Found(mut findings) => {
+                findings.retain(|finding| {
+                    !(check.has_exceptions() && is_exception(&mut image, finding, &exceptions))
+                });
+                told(check, &findings)
+            }
+            hygiene::Outcome::CouldNotRun(error) => Outcome::CouldNotRun(flat(&error)),
+        };
+        checks.push(Check {
             name: format!("{name}: hygiene: {}", check.name),
-            outcome: match outcome {
-                hygiene::Outcome::Found(findings) if findings.is_empty() => Outcome::Passed,
-                hygiene::Outcome::Found(findings) => {
-                    let paths: Vec<String> = findings
-                        .iter()
-                        .map(|finding| finding.path.to_string())
-                        .collect();
-                    Outcome::Failed(format!("{} {}", paths.join(", "), check.about))
-                }
-                hygiene::Outcome::CouldNotRun(error) => Outcome::CouldNotRun(flat(&error)),
-            },
+            outcome,
         });
-    Ok(checks.collect())
+    }
+    Ok(checks)
 }
 
-/// The files by which somebody gets in that the image's own manifest tells of, and
-/// that are still as it says. An image without a manifest has none.
-fn wished(image: &mut Image) -> Result<BTreeSet<ImagePath>> {
-    let Some(text) = image.read(&fixed(release::MANIFEST_PATH))? else {
-        return Ok(BTreeSet::new());
-    };
-    // The image is judged, not its manifest: one that cannot be read wishes nothing.
-    let access = Manifest::parse(&text).map(|manifest| manifest.access);
-    let mut wished = BTreeSet::new();
-    for (path, sha256) in access.unwrap_or_default() {
-        let Ok(path) = ImagePath::new(&path) else {
-            continue;
-        };
-        let found = image.read(&path)?;
-        if found.is_some_and(|bytes| Content::inline(bytes).sha256.to_string() == sha256) {
-            wished.insert(path);
-        }
+fn told(check: &hygiene::Check, findings: &[hygiene::Finding]) -> Outcome {
+    if findings.is_empty() {
+        return Outcome::Passed;
     }
-    Ok(wished)
+    let paths: Vec<String> = findings
+        .iter()
+        .map(|finding| finding.path.to_string())
+        .collect();
+    Outcome::Failed(format!("{} {}", paths.join(", "), check.about))
+}
+
+/// What the image's own manifest says that its profile asked for: sha256 by path. The
+/// image is judged, and not its manifest: one that cannot be understood says nothing.
+fn exceptions(image: &mut Image) -> Result<BTreeMap<String, String>> {
+    let text = image.read(&fixed(release::MANIFEST_PATH))?;
+    let manifest = text.and_then(|text| Manifest::parse(&text).ok());
+    Ok(manifest
+        .map(|manifest| manifest.exceptions)
+        .unwrap_or_default())
+}
+
+/// Whether the profile asked for what was found, and it is as it was then.
+fn is_exception(
+    image: &mut Image,
+    finding: &hygiene::Finding,
+    exceptions: &BTreeMap<String, String>,
+) -> bool {
+    let Some(wanted) = exceptions.get(&finding.path.to_string()) else {
+        return false;
+    };
+    // What cannot be read is nothing that was asked for.
+    let found = image.read(&finding.path).ok().flatten();
+    found.is_some_and(|bytes| Content::inline(bytes).sha256.to_string() == *wanted)
 }
 
 /// An error with its causes on one line.

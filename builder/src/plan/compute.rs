@@ -62,10 +62,10 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     command_line::plan(&mut draft, &spec.kernel.command_line)?;
     users::plan(&mut draft, &spec.users, spec.ssh.as_ref())?;
     services::plan(&mut draft, &with_firstboot(&spec.services))?;
-    let access = hygiene::plan(&mut draft)?;
+    let exceptions = hygiene::plan(&mut draft)?;
     release::reserve(&mut draft)?;
 
-    let unkeyed = release::manifest(inputs, &access, None);
+    let unkeyed = release::manifest(inputs, &exceptions, None);
     let mut plan = Plan {
         format: FORMAT,
         manifest: Content::inline(unkeyed.to_json()).sha256,
@@ -76,7 +76,7 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
         disk_size: inputs.disk_size,
         by_kernel: false,
         volumes: draft.into_volumes(&inputs.partitions),
-        access,
+        exceptions,
         outputs: spec.outputs.clone(),
     };
     release::fill(&mut plan, inputs);

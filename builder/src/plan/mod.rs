@@ -60,10 +60,10 @@ pub struct Plan {
     pub by_kernel: bool,
     /// The changes, by the volume they are for.
     pub volumes: BTreeMap<Target, VolumePlan>,
-    /// Files of the plan by which somebody gets in or becomes root, as the profile
-    /// wants it, with the sha256 of their content.
+    /// Files of the plan that a hygiene check finds and that the profile asks for, with
+    /// the sha256 of their content.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub access: BTreeMap<ImagePath, Digest>,
+    pub exceptions: BTreeMap<ImagePath, Digest>,
     /// What is written at the end.
     pub outputs: Vec<Output>,
 }

@@ -44,7 +44,7 @@ pub(super) fn fill(plan: &mut Plan, inputs: &Inputs<'_>) {
         (RELEASE_PATH, release_text(inputs, key)),
         (
             MANIFEST_PATH,
-            manifest(inputs, &plan.access, Some(key)).to_json(),
+            manifest(inputs, &plan.exceptions, Some(key)).to_json(),
         ),
     ];
     let Some(root) = plan.volumes.get_mut(&Target::Root) else {
@@ -92,7 +92,7 @@ fn quoted(value: &str) -> String {
 /// The manifest as far as it is known before the image is made.
 pub fn manifest(
     inputs: &Inputs<'_>,
-    access: &BTreeMap<ImagePath, Digest>,
+    exceptions: &BTreeMap<ImagePath, Digest>,
     key: Option<Digest>,
 ) -> Manifest {
     let mut components: BTreeMap<String, Component> = inputs
@@ -114,12 +114,12 @@ pub fn manifest(
             components.insert(name.name().to_owned(), Component::from_base(version));
         }
     }
-    let access = access
+    let exceptions = exceptions
         .iter()
         .map(|(path, digest)| (path.to_string(), digest.to_string()))
         .collect();
     Manifest {
-        access,
+        exceptions,
         ..Manifest::new(
             inputs.profile,
             &inputs.locked.base,

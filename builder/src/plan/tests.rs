@@ -270,7 +270,7 @@ fn who_becomes_root_by_the_word_of_the_profile_is_told_in_the_manifest() {
     assert!(removals.contains_key(&fixed("/etc/sudoers.d/packer")));
     let text = text_at(&plan, release::MANIFEST_PATH);
     let manifest = crate::report::Manifest::parse(text.as_bytes()).expect("a manifest");
-    let paths: Vec<&str> = manifest.access.keys().map(String::as_str).collect();
+    let paths: Vec<&str> = manifest.exceptions.keys().map(String::as_str).collect();
     assert_eq!(
         paths,
         [
@@ -280,9 +280,24 @@ fn who_becomes_root_by_the_word_of_the_profile_is_told_in_the_manifest() {
         ]
     );
     assert_eq!(
-        manifest.access["/etc/sudoers.d/ops"],
+        manifest.exceptions["/etc/sudoers.d/ops"],
         Content::inline(rule).sha256.to_string()
     );
+}
+
+#[test]
+fn an_overlay_may_configure_a_network_that_names_a_card() {
+    let card = "/etc/netplan/10-storage.yaml";
+    let text = "network:\n  ethernets:\n    storage:\n      match:\n        \
+                macaddress: 52:54:00:10:01:11\n";
+    let laid = overlay("site", card, file(text));
+    let (plan, _) = planned(debian(), &profile(), vec![laid]).expect("plans");
+    assert!(
+        plan.volumes[&Target::Root]
+            .entries
+            .contains_key(&fixed(card))
+    );
+    assert!(plan.exceptions.contains_key(&fixed(card)));
 }
 
 #[test]

@@ -38,10 +38,10 @@ pub struct Manifest {
     pub base: BaseImage,
     /// The node components by name.
     pub components: BTreeMap<String, Component>,
-    /// Files of the image by which somebody gets in or becomes root, as the profile
-    /// wants it: sha256 by path.
+    /// Files of the image that a hygiene check finds and that the profile asks for, such
+    /// as the keys of its users: sha256 by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub access: BTreeMap<String, String>,
+    pub exceptions: BTreeMap<String, String>,
     /// What was found in the base.
     pub os: Os,
     /// Time stamp of everything that was written, in seconds since 1970.
@@ -231,7 +231,7 @@ impl Manifest {
                 trust: base.trust.clone(),
             },
             components,
-            access: BTreeMap::new(),
+            exceptions: BTreeMap::new(),
             os,
             epoch,
             images: Vec::new(),

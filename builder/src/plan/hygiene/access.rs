@@ -120,7 +120,7 @@ pub fn sudo(tree: &mut dyn Tree) -> Result<Vec<Finding>> {
             .collect();
         let is_empty = kept
             .lines()
-            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+            .all(|line| line.trim().is_empty() || is_comment(line));
         let is_main = path == main;
         let remedy = if is_empty && !is_main {
             Remedy::Remove
@@ -149,10 +149,15 @@ fn logical_lines(text: &str) -> Vec<&str> {
     lines
 }
 
+/// `#1000` at the begin of a line is the user with that number, and no comment.
+fn is_comment(line: &str) -> bool {
+    let after = line.trim_start().strip_prefix('#');
+    after.is_some_and(|after| !after.starts_with(|first: char| first.is_ascii_digit()))
+}
+
 /// Whether a line is a rule with the command `ALL` under the tag `NOPASSWD`.
 fn gives_all(line: &str) -> bool {
-    let line = line.trim_start();
-    if line.starts_with('#') || line.starts_with("Defaults") {
+    if is_comment(line) || line.trim_start().starts_with("Defaults") {
         return false;
     }
     let Some((_, commands)) = line.split_once("NOPASSWD") else {
@@ -163,7 +168,8 @@ fn gives_all(line: &str) -> bool {
         .split(',')
         .take_while(|command| command.contains("NOPASSWD:") || !command.contains("PASSWD:"));
     unasked.any(|command| {
-        let command = command.rsplit(':').next().unwrap_or_default();
+        // Behind its tags.
+        let command = command.rsplit_once(':').map_or(command, |(_, last)| last);
         command.trim_matches(|letter: char| letter.is_whitespace() || letter == '\\') == "ALL"
     })
 }
@@ -171,17 +177,7 @@ fn gives_all(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::Image;
-    use crate::plan::tests::machine;
-    use crate::volume::model::MemoryVolume;
-
-    fn image(files: &[(&str, &str)]) -> Image {
-        let mut volume = MemoryVolume::new();
-        for (path, text) in files {
-            volume = volume.with_file(path, *text).expect("a small image");
-        }
-        machine::image(volume)
-    }
+    use crate::plan::hygiene::tests::image;
 
     fn found(findings: Vec<Finding>) -> Vec<(String, Remedy)> {
         let pair = |finding: Finding| (finding.path.to_string(), finding.remedy);
@@ -229,6 +225,10 @@ mod tests {
                 "# of the pipeline\npacker ALL=(ALL) NOPASSWD:ALL\n",
             ),
             (
+                "/etc/sudoers.d/1000",
+                "#1000 ALL=(ALL) NOPASSWD: ALL\n#1001 ALL=/bin/b\n",
+            ),
+            (
                 "/etc/sudoers.d/agent",
                 "agent ALL=(root) NOPASSWD: /bin/ls, PASSWD: ALL\n",
             ),
@@ -243,6 +243,10 @@ mod tests {
             found(sudo(&mut image).expect("readable")),
             [
                 ("/etc/sudoers".to_owned(), Remedy::Edit(kept.to_owned())),
+                (
+                    "/etc/sudoers.d/1000".to_owned(),
+                    Remedy::Edit("#1001 ALL=/bin/b\n".to_owned())
+                ),
                 ("/etc/sudoers.d/packer".to_owned(), Remedy::Remove),
                 (
                     "/etc/sudoers.d/tags".to_owned(),

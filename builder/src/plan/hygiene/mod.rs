@@ -11,7 +11,7 @@ mod identity;
 mod network;
 mod traces;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::{Content, Node};
@@ -71,17 +71,10 @@ pub enum Outcome {
     CouldNotRun(Error),
 }
 
-impl Outcome {
-    /// Without the findings that are `wished`.
-    #[must_use]
-    pub fn without(self, wished: &BTreeSet<ImagePath>) -> Self {
-        match self {
-            Self::Found(mut findings) => {
-                findings.retain(|finding| !wished.contains(&finding.path));
-                Self::Found(findings)
-            }
-            failure @ Self::CouldNotRun(_) => failure,
-        }
+impl Check {
+    /// Whether the profile may ask for what it finds.
+    pub fn has_exceptions(&self) -> bool {
+        !self.wished_by.is_empty()
     }
 }
 
@@ -252,7 +245,7 @@ pub fn inspect(tree: &mut dyn Tree) -> Vec<(&'static Check, Outcome)> {
 /// overlay cannot bake an identity. What the profile's own word lets in stays;
 /// those files are given back with the sha256 of their content.
 pub(super) fn plan(draft: &mut Draft<'_>) -> Result<BTreeMap<ImagePath, Digest>> {
-    let mut wished = BTreeMap::new();
+    let mut exceptions = BTreeMap::new();
     for (check, outcome) in inspect(draft) {
         let findings = match outcome {
             Outcome::Found(findings) => findings,
@@ -265,7 +258,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Result<BTreeMap<ImagePath, Digest>>
             if let Some(planned) = draft.planned(&finding.path) {
                 if is_wished(check, &planned.reason) {
                     if let Node::File { content } = &planned.node {
-                        wished.insert(finding.path, content.sha256);
+                        exceptions.insert(finding.path, content.sha256);
                     }
                     continue;
                 }
@@ -277,7 +270,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Result<BTreeMap<ImagePath, Digest>>
             mend(draft, &finding, &reason)?;
         }
     }
-    Ok(wished)
+    Ok(exceptions)
 }
 
 /// The reason of files of accounts to which the plan adds lines.
@@ -380,6 +373,28 @@ fn homes(tree: &mut dyn Tree) -> Result<Vec<ImagePath>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::Image;
+    use crate::plan::tests::machine;
+    use crate::volume::model::MemoryVolume;
+
+    /// An image with these files.
+    pub(super) fn image(files: &[(&str, &str)]) -> Image {
+        let mut volume = MemoryVolume::new();
+        for (path, text) in files {
+            volume = volume.with_file(path, *text).expect("a small image");
+        }
+        machine::image(volume)
+    }
+
+    /// Where something was found, sorted.
+    pub(super) fn paths(findings: &[Finding]) -> Vec<String> {
+        let mut paths: Vec<String> = findings
+            .iter()
+            .map(|finding| finding.path.to_string())
+            .collect();
+        paths.sort();
+        paths
+    }
 
     #[test]
     fn the_documentation_names_every_check_and_no_other() {

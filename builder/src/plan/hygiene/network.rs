@@ -120,13 +120,11 @@ fn names_a_card(tree: &mut dyn Tree, path: &ImagePath, lines: &[&str]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::machine;
-    use crate::volume::model::MemoryVolume;
+    use crate::plan::hygiene::tests::{image, paths};
 
     #[test]
     fn what_names_one_machines_cards_goes_and_a_vendors_default_stays() {
-        let mut volume = MemoryVolume::new();
-        for (path, text) in [
+        let mut image = image(&[
             (
                 "/etc/netplan/00-installer-config.yaml",
                 "network: {version: 2}\n",
@@ -161,20 +159,14 @@ mod tests {
                 "[Match]\n",
             ),
             ("/etc/systemd/network/80-any.network", "[Match]\nName=en*\n"),
-        ] {
-            volume = volume.with_file(path, text).expect("a small image");
-        }
-        let findings = network_configuration(&mut machine::image(volume)).expect("readable");
-        let paths: Vec<String> = findings
-            .iter()
-            .map(|finding| finding.path.to_string())
-            .collect();
+        ]);
+        let findings = network_configuration(&mut image).expect("readable");
         assert_eq!(
-            paths,
+            paths(&findings),
             [
+                "/etc/NetworkManager/system-connections/ens3.nmconnection",
                 "/etc/netplan/00-installer-config.yaml",
                 "/etc/netplan/99-card.yaml",
-                "/etc/NetworkManager/system-connections/ens3.nmconnection",
                 "/etc/sysconfig/network-scripts/ifcfg-ens3",
                 "/etc/systemd/network/10-cloud-init-eth0.network",
             ]

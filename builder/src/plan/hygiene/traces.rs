@@ -154,13 +154,11 @@ fn is_core(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::machine;
-    use crate::volume::model::MemoryVolume;
+    use crate::plan::hygiene::tests::{image, paths};
 
     #[test]
     fn dumps_and_mail_are_found_and_files_of_like_names_are_not() {
-        let mut volume = MemoryVolume::new();
-        for (path, text) in [
+        let mut image = image(&[
             ("/core.1234", "x"),
             ("/root/core", "x"),
             ("/root/core.txt", "x"),
@@ -168,19 +166,11 @@ mod tests {
             ("/var/lib/systemd/coredump/core.sh.0.zst", "x"),
             ("/var/spool/mail/root", "From root\n"),
             ("/var/spool/mail/ubuntu", ""),
-        ] {
-            volume = volume.with_file(path, text).expect("a small image");
-        }
-        let mut image = machine::image(volume);
+        ]);
         let mut findings = crash_dumps(&mut image).expect("readable");
         findings.extend(mail(&mut image).expect("readable"));
-        let mut paths: Vec<String> = findings
-            .iter()
-            .map(|finding| finding.path.to_string())
-            .collect();
-        paths.sort();
         assert_eq!(
-            paths,
+            paths(&findings),
             [
                 "/core.1234",
                 "/root/core",
