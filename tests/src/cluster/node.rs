@@ -26,7 +26,7 @@ pub struct Node<'a> {
     /// Its name.
     pub name: &'a str,
     /// `spec.providerID`.
-    pub provider_id: &'a str,
+    pub provider_id: String,
     /// Its `InternalIP`.
     pub address: Ipv4Addr,
     /// Labels that it has besides the usual ones.
@@ -41,7 +41,23 @@ pub struct Node<'a> {
     pub patience: Duration,
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    /// What a hybrid node of the sample world has to be: in its cluster `farm`, with what
+    /// a machine of the tests has, and nothing that its NodeConfig changed.
+    pub fn hybrid(control_plane: &'a ControlPlane, name: &'a str, address: Ipv4Addr) -> Self {
+        Self {
+            control_plane,
+            name,
+            provider_id: format!("eks-hybrid:///us-west-2/farm/{name}"),
+            address,
+            labels: &[],
+            taints: &[],
+            max_pods: 110,
+            reserved_mib: 1024,
+            patience: PATIENCE,
+        }
+    }
+
     /// Waits until the node is ready, and checks all that the cluster says of it; runs a
     /// pod of the image that the machine brings.
     ///
@@ -136,7 +152,7 @@ impl Node<'_> {
             format!("the runtime is {runtime}")
         })?;
         let id = &node["spec"]["providerID"];
-        equal("spec.providerID", id, self.provider_id)?;
+        equal("spec.providerID", id, self.provider_id.as_str())?;
         let labels = &node["metadata"]["labels"];
         let usual = [
             ("kubernetes.io/arch", "amd64"),

@@ -285,15 +285,8 @@ const PLAYED: Duration = Duration::from_secs(5);
 /// What a node of these tests would have to be.
 fn node<'a>(around: &'a Surroundings, name: &'a str, patience: Duration) -> Node<'a> {
     Node {
-        control_plane: &around.control_plane,
-        name,
-        provider_id: "eks-hybrid:///us-west-2/farm/node-1",
-        address: SITE.address,
-        labels: &[],
-        taints: &[],
-        max_pods: 110,
-        reserved_mib: 1024,
         patience,
+        ..Node::hybrid(&around.control_plane, name, SITE.address)
     }
 }
 

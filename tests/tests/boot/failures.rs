@@ -8,7 +8,7 @@ use nodekiln_qemu::{BootOptions, Format, Milestones, Part, Seed};
 use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::fault::{Fault, Kind};
 use nodekiln_tests::cloud::{Service, World};
-use nodekiln_tests::cluster::{MINOR, Node, PATIENCE};
+use nodekiln_tests::cluster::{MINOR, Node};
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 use nodekiln_tests::surroundings::Surroundings;
 
@@ -136,17 +136,7 @@ impl Scene {
     }
 
     fn node(&self) -> Node<'_> {
-        Node {
-            control_plane: &self.around.control_plane,
-            name: "node-1",
-            provider_id: "eks-hybrid:///us-west-2/farm/node-1",
-            address: SITE.address,
-            labels: &[],
-            taints: &[],
-            max_pods: 110,
-            reserved_mib: 1024,
-            patience: PATIENCE,
-        }
+        Node::hybrid(&self.around.control_plane, "node-1", SITE.address)
     }
 }
 

@@ -65,20 +65,14 @@ fn join_by_certificate(base: &Base) {
     );
     let joined = joined.expect("it comes up");
     let node = Node {
-        control_plane: &around.control_plane,
-        name: "node-1",
-        provider_id: "eks-hybrid:///us-west-2/farm/node-1",
-        address: SITE.address,
         labels: &[
             ("eks.amazonaws.com/compute-type", "hybrid"),
             ("eks.amazonaws.com/hybrid-credential-provider", "iam-ra"),
             ("site", "lab"),
             ("rack", "r7"),
         ],
-        taints: &[],
         max_pods: 42,
-        reserved_mib: 1024,
-        patience: PATIENCE,
+        ..Node::hybrid(&around.control_plane, "node-1", SITE.address)
     };
     node.check().expect("it is a node");
     assert_eq!(node.registrations(), 1);
@@ -145,18 +139,11 @@ fn join_by_activation(base: &Base) {
         .unwrap_or_else(|| unreachable!("{flags}"));
     assert!(name.starts_with("mi-"), "{name}");
     let node = Node {
-        control_plane: &around.control_plane,
-        name,
-        provider_id: &format!("eks-hybrid:///us-west-2/farm/{name}"),
-        address: SITE.address,
         labels: &[
             ("eks.amazonaws.com/compute-type", "hybrid"),
             ("eks.amazonaws.com/hybrid-credential-provider", "ssm"),
         ],
-        taints: &[],
-        max_pods: 110,
-        reserved_mib: 1024,
-        patience: PATIENCE,
+        ..Node::hybrid(&around.control_plane, name, SITE.address)
     };
     node.check().expect("it is a node");
     let expected = Expected {
@@ -221,17 +208,7 @@ fn two_machines_of_one_image_are_two_nodes() {
     });
     assert_eq!(registrations_with_ssm(&around.cloud.record()), 2);
     for (name, place) in names.iter().zip(places) {
-        let node = Node {
-            control_plane: &around.control_plane,
-            name,
-            provider_id: &format!("eks-hybrid:///us-west-2/farm/{name}"),
-            address: place.address,
-            labels: &[],
-            taints: &[],
-            max_pods: 110,
-            reserved_mib: 1024,
-            patience: PATIENCE,
-        };
+        let node = Node::hybrid(&around.control_plane, name, place.address);
         node.until_ready().expect("it joins");
         node.check_identity().expect("it is itself");
         assert_eq!(node.registrations(), 1);
@@ -289,7 +266,7 @@ fn join_by_metadata(base: &Base) {
     let node = Node {
         control_plane: &around.control_plane,
         name: "ip-10-1-2-3.us-west-2.compute.internal",
-        provider_id: "aws:///us-west-2a/i-0123456789abcdef0",
+        provider_id: "aws:///us-west-2a/i-0123456789abcdef0".to_owned(),
         address: INSTANCE.address,
         labels: &[],
         // A controller of AWS takes it away, which is not here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nodekiln_qemu::{BootOptions, Format, Milestones, Seed};
 use nodekiln_tests::cloud::World;
-use nodekiln_tests::cluster::{ControlPlane, Node, PATIENCE};
+use nodekiln_tests::cluster::Node;
 use nodekiln_tests::container_image::WAIT;
 use nodekiln_tests::joining::hybrid;
 use nodekiln_tests::program::run;
@@ -41,21 +41,6 @@ fn told(machine: &Running, text: &str) -> String {
     line.unwrap_or_else(|error| unreachable!("not told '{text}': {error}"))
 }
 
-/// The machine as its cluster has to see it.
-fn node<'a>(control_plane: &'a ControlPlane, name: &'a str, provider_id: &'a str) -> Node<'a> {
-    Node {
-        control_plane,
-        name,
-        provider_id,
-        address: SITE.address,
-        labels: &[],
-        taints: &[],
-        max_pods: 110,
-        reserved_mib: 1024,
-        patience: PATIENCE,
-    }
-}
-
 #[test]
 #[ignore = "takes long: make e2e"]
 fn with_the_next_image_over_its_kept_state_a_machine_is_the_same_node() -> Met {
@@ -81,9 +66,8 @@ fn with_the_next_image_over_its_kept_state_a_machine_is_the_same_node() -> Met {
     let running = around.start(&SITE, options(&images[0], "upgrade-before.log"));
     let line = told(&running, "registered with SSM as ");
     let name = line.split_whitespace().last().expect("a name");
-    let id = format!("eks-hybrid:///us-west-2/farm/{name}");
     told(&running, "nodekiln-firstboot: done in ");
-    let first = node(&around.control_plane, name, &id);
+    let first = Node::hybrid(&around.control_plane, name, SITE.address);
     first.until_ready()?;
     first.check_identity()?;
     first.check_pod()?;
@@ -99,7 +83,7 @@ fn with_the_next_image_over_its_kept_state_a_machine_is_the_same_node() -> Met {
     told(&running, "check kubelet-version-skew-validation failed: ");
     around.control_plane.upgrade(AFTER, &around.cloud);
     told(&running, "nodekiln-firstboot: done in ");
-    let second = node(&around.control_plane, name, &id);
+    let second = Node::hybrid(&around.control_plane, name, SITE.address);
     let version = "{.status.nodeInfo.kubeletVersion}";
     let old = &before["status"]["nodeInfo"]["kubeletVersion"];
     let old = old.as_str().expect("a node says so");
