@@ -147,13 +147,12 @@ pub fn join() -> &'static Image {
 /// The same with a minor version of Kubernetes, for a machine with a disk that keeps its
 /// state.
 pub fn keeping(minor: &str) -> Image {
-    let kept_state = workspace().join("overlays/kept-state");
     let name = format!("{}-keep-{minor}", BASES[0].name);
-    joining(&BASES[0], &name, minor, &[&kept_state])
+    joining(&BASES[0], &name, minor, &["kept-state"])
 }
 
 /// An image that joins, with further overlays.
-fn joining(base: &Base, name: &str, minor: &str, overlays: &[&Path]) -> Image {
+fn joining(base: &Base, name: &str, minor: &str, overlays: &[&str]) -> Image {
     const LEFT_OUT: &str = "    # Nobody answers the demo's node: what asks AWS and the cluster is \
         left out.\n    - demo\n";
     let settings = settings(minor);
@@ -172,7 +171,7 @@ fn joining(base: &Base, name: &str, minor: &str, overlays: &[&Path]) -> Image {
     });
     let mut lines = format!("    - {}\n", overlay.display());
     for overlay in overlays {
-        lines += &format!("    - {}\n", overlay.display());
+        lines += &format!("    - {overlay}\n");
     }
     let profile = profile.replace(LEFT_OUT, &lines);
     let own = format!("name: {}\n", base.profile.trim_end_matches(".yaml"));
