@@ -162,13 +162,7 @@ impl<'a> Node<'a> {
         for (key, value) in usual.iter().chain(self.labels) {
             equal(key, &labels[key], value)?;
         }
-        let taints: Vec<&str> = node["spec"]["taints"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|taint| taint["key"].as_str())
-            .collect();
-        equal("taints", &taints[..], self.taints)?;
+        self.check_taints()?;
         let address = |kind: &str| {
             let all = node["status"]["addresses"].as_array().into_iter().flatten();
             all.filter(|one| one["type"] == kind)
@@ -260,6 +254,18 @@ impl<'a> Node<'a> {
         let before = found["spec"]["renewTime"].as_str().unwrap_or_default();
         self.until_changed(&lease, "{.spec.renewTime}", before)
             .map(drop)
+    }
+
+    /// It has the taints that it has to have, and no other. What a controller puts on a
+    /// node that is not ready, or is not reached, it takes off a moment after that is over.
+    fn check_taints(&self) -> Met {
+        let is_it = |line: &str| line.split_whitespace().eq(self.taints.iter().copied());
+        let keys = "{.spec.taints[*].key}";
+        let found = self.watched(&["node", self.name], keys, is_it);
+        must(found.is_some(), || {
+            let taints = self.object().map(|node| node["spec"]["taints"].clone());
+            format!("taints: {taints:?} instead of {:?}", self.taints)
+        })
     }
 
     /// Waits until a field of an object is another; gives it.
