@@ -19,6 +19,17 @@ pub const ROOT_START: u64 = 10 * MIB;
 /// Size of a root partition of the usual shape, in bytes.
 pub const ROOT_SIZE: u64 = 48 * MIB;
 
+/// Modules of a kernel that can run a node, as `depmod` lists them.
+pub const MODULES: &str = "\
+kernel/fs/overlayfs/overlay.ko.xz:
+kernel/net/bridge/bridge.ko.xz:
+kernel/net/bridge/br_netfilter.ko.xz: kernel/net/bridge/bridge.ko.xz
+kernel/drivers/net/veth.ko.xz:
+kernel/net/netfilter/nf_conntrack.ko.xz:
+kernel/net/netfilter/nf_nat.ko.xz: kernel/net/netfilter/nf_conntrack.ko.xz
+kernel/net/netfilter/nf_tables.ko.xz:
+";
+
 /// What the disk is to be like.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape<'a> {
@@ -74,10 +85,7 @@ pub fn tree(root: &Path) {
         ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
         ("etc/group", "root:x:0:\n"),
         ("var/log/syslog", "old\n"),
-        (
-            "usr/lib/modules/6.1.0/modules.dep",
-            "kernel/net/bridge/br_netfilter.ko:\n",
-        ),
+        ("usr/lib/modules/6.1.0/modules.dep", MODULES),
         ("usr/lib/systemd/system/multi-user.target", "[Unit]\n"),
         (
             "usr/lib/systemd/system/containerd.service",

@@ -112,7 +112,7 @@ fn debian(root: &Path) {
     write(
         root,
         "usr/lib/modules/6.1.0/modules.dep",
-        "kernel/net/bridge/br_netfilter.ko:\n",
+        nodekiln_tests::small_base::MODULES,
     );
     units(root);
 }

@@ -62,6 +62,8 @@ pub struct Request<'a> {
     pub firstboot: Option<&'a Path>,
     /// Which code edits the file systems.
     pub engine: Engine,
+    /// Whether a base is taken that is not supported.
+    pub allow_unsupported: bool,
 }
 
 /// A base that was read, and the plan for it.
@@ -147,6 +149,13 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         os.pretty_name,
         plan::text::size_text(base.virtual_size)
     ));
+    for note in os::support::check(&os, profile, request.allow_unsupported)
+        .map_err(|error| error.context(format!("use the base {}", base_name(profile))))?
+        .into_iter()
+        .chain(os::support::notes(&os, profile))
+    {
+        progress.warn(&note);
+    }
     let wish = &profile.spec.kubernetes.version;
     let kubelet_version = kubelet_version::find(request.store, locked, wish)?;
     if let Some(found) = kubelet_version.as_ref().filter(|found| !is_of(found, wish)) {

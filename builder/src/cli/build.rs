@@ -40,6 +40,9 @@ pub struct Baking {
     /// The first-boot program to bake, instead of the one that came along
     #[arg(long, value_name = "FILE")]
     firstboot: Option<PathBuf>,
+    /// Bake a base that is not supported all the same
+    #[arg(long)]
+    pub allow_unsupported: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -96,6 +99,7 @@ impl Build {
             store: &store,
             firstboot: self.baking.firstboot(),
             engine: self.baking.engine(),
+            allow_unsupported: self.baking.allow_unsupported,
         };
         let built = build::run(&request, &self.output, progress)?;
         let outcome = Outcome {

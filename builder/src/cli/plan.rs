@@ -40,6 +40,7 @@ impl Plan {
             store: &store,
             firstboot: self.baking.firstboot(),
             engine: self.baking.engine(),
+            allow_unsupported: self.baking.allow_unsupported,
         };
         let mut prepared = build::prepare(&request, context.reporter.as_ref())?;
         prepared.verify_base()?;

@@ -15,6 +15,11 @@ pub fn texts(bytes: &[u8]) {
     crate::plan::command_line::edit_twice(&text);
 }
 
+/// Reads `bytes` as an rpm database and as a header of one.
+pub fn rpm(bytes: &[u8]) {
+    super::rpm::read_any(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +47,10 @@ mod tests {
                 texts(&bytes);
             }
         });
+    }
+
+    #[test]
+    fn takes_rpm_databases_and_what_is_like_them() {
+        crate::seeds::replay("rpm", 300, rpm);
     }
 }

@@ -3,19 +3,28 @@
 //! Everything is found by content: no file name of the image, no partition
 //! number and no word of the user decides what an image is.
 
+pub mod boot_loader;
+mod facts;
 #[doc(hidden)]
 pub mod fuzz;
 mod image;
+pub mod modules;
 mod os_release;
 pub mod packages;
 pub mod partitions;
+pub mod rpm;
+pub mod support;
+pub mod systems;
 pub mod tree;
 
 use serde::{Deserialize, Serialize};
 
+pub use facts::{Firewall, Resolver, SsmAgent};
 pub(crate) use image::place;
 pub use image::{Image, mount_point};
 pub use os_release::OsRelease;
+use systems::PackageManager;
+pub use systems::{Cgroups, System};
 pub use tree::Tree;
 
 use crate::error::{Error, Result};
@@ -52,6 +61,24 @@ pub struct Os {
     /// `iptables`, as the kubelet's unit starts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iptables: Option<Program>,
+    /// `conntrack`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<Program>,
+    /// The SSM agent, if the image has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssm_agent: Option<SsmAgent>,
+    /// Who answers questions for names.
+    #[serde(default)]
+    pub resolver: Resolver,
+    /// The firewall that is switched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
+    /// The hierarchy of control groups that the base boots into.
+    #[serde(default)]
+    pub cgroups: Cgroups,
+    /// Whether the base boots in FIPS mode.
+    #[serde(default)]
+    pub fips: bool,
     /// cloud-init's units, sorted; none without cloud-init.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cloud_init: Vec<String>,
@@ -107,88 +134,51 @@ pub enum Selinux {
     Enforcing,
 }
 
-/// An operating system that is known by name.
-#[derive(Debug)]
-struct Known {
-    id: &'static str,
-    name: &'static str,
-    supported: bool,
+impl Os {
+    /// What is known of the system by its name, or of the first one that it says it is
+    /// like.
+    pub fn system(&self) -> Option<&'static System> {
+        let like = || self.id_like.iter().find_map(|id| System::of(id));
+        System::of(&self.id).or_else(like)
+    }
 }
 
-/// One line an operating system.
-const KNOWN: &[Known] = &[
-    Known {
-        id: "debian",
-        name: "Debian",
-        supported: true,
-    },
-    Known {
-        id: "ubuntu",
-        name: "Ubuntu",
-        supported: true,
-    },
-    Known {
-        id: "amzn",
-        name: "Amazon Linux",
-        supported: false,
-    },
-    Known {
-        id: "rhel",
-        name: "Red Hat Enterprise Linux",
-        supported: false,
-    },
-    Known {
-        id: "rocky",
-        name: "Rocky Linux",
-        supported: false,
-    },
-    Known {
-        id: "almalinux",
-        name: "AlmaLinux",
-        supported: false,
-    },
-    Known {
-        id: "centos",
-        name: "CentOS",
-        supported: false,
-    },
-    Known {
-        id: "fedora",
-        name: "Fedora",
-        supported: false,
-    },
-];
-
-/// Says what is in `image`.
+/// Says what is in `image`. Whether that is supported, [`support::check`] tells.
 ///
 /// # Errors
-/// [`crate::Class::Unsupported`] with what was found when nodekiln cannot bake
-/// it; [`crate::Class::Input`] when it is no installed system.
+/// [`crate::Class::Unsupported`] for an image without systemd or for another processor;
+/// [`crate::Class::Input`] when it is no installed system.
 pub fn detect(image: &mut dyn Tree) -> Result<Os> {
     let release = OsRelease::read(image)?.ok_or_else(|| {
         Error::input("look for the operating system: the root volume has no os-release")
             .hint("the base must be the disk of an installed system; is this a data disk, or an installer?")
     })?;
-    check_known(&release)?;
-    let packages = package_database(image)?;
-    let versions = packages::installed(image)?;
-    let program = |image: &mut dyn Tree, paths: &[&str], packages: &[&str]| {
-        find_program(image, paths, packages, &versions)
-    };
+    let system = System::alike(&release);
+    let packages = package_database(image, system)?;
+    let versions = packages::installed(image, packages)?;
+    let mut program =
+        |paths: &[&str], packages: &[&str]| find_program(image, paths, packages, &versions);
     let containerd = program(
-        image,
         &["/usr/bin/containerd", "/usr/local/bin/containerd"],
-        &["containerd", "containerd.io"],
+        system.map_or(&["containerd", "containerd.io"], |system| system.containerd),
     )?;
     let iptables = program(
-        image,
         &["/sbin/iptables", "/usr/sbin/iptables"],
-        &["iptables", "iptables-nft"],
+        system.map_or(&["iptables", "iptables-nft"], |system| system.iptables),
+    )?;
+    let conntrack = program(
+        &["/usr/sbin/conntrack", "/sbin/conntrack"],
+        &[system.map_or("conntrack", |system| system.conntrack)],
     )?;
     Ok(Os {
         init: init(image, &release)?,
         architecture: architecture(image)?,
-        kernels: kernels(image)?,
+        kernels: modules::kernels(image)?,
+        ssm_agent: facts::ssm_agent(image)?,
+        resolver: facts::resolver(image)?,
+        firewall: facts::firewall(image)?,
+        cgroups: facts::cgroups(image, &release)?,
+        fips: facts::fips(image)?,
         cloud_init: cloud_init_units(image)?,
         selinux: selinux(image)?,
         id: release.id,
@@ -197,32 +187,9 @@ pub fn detect(image: &mut dyn Tree) -> Result<Os> {
         id_like: release.id_like,
         containerd,
         iptables,
+        conntrack,
         packages,
     })
-}
-
-fn check_known(release: &OsRelease) -> Result<()> {
-    let supported: Vec<&str> = KNOWN
-        .iter()
-        .filter(|known| known.supported)
-        .map(|known| known.name)
-        .collect();
-    let hint = format!("take a base with one of: {}", supported.join(", "));
-    match KNOWN.iter().find(|known| known.id == release.id) {
-        Some(known) if known.supported => Ok(()),
-        Some(known) => Err(Error::unsupported(format!(
-            "bake {} ({}): it is recognised, but not supported yet",
-            release.pretty_name, known.name
-        ))
-        .hint(hint)),
-        None => Err(Error::unsupported(format!(
-            "bake {} (ID '{}', like '{}'): this operating system is not supported",
-            release.pretty_name,
-            release.id,
-            release.id_like.join(" ")
-        ))
-        .hint(hint)),
-    }
 }
 
 fn init(image: &mut dyn Tree, release: &OsRelease) -> Result<Init> {
@@ -281,24 +248,6 @@ fn architecture(image: &mut dyn Tree) -> Result<Architecture> {
     )))
 }
 
-fn kernels(image: &mut dyn Tree) -> Result<Vec<String>> {
-    let folder = image.resolve(&fixed("/lib/modules"))?;
-    let folder = match image.metadata(&folder)? {
-        Some(_) => folder,
-        None => image.resolve(&fixed("/usr/lib/modules"))?,
-    };
-    let mut found = Vec::new();
-    for entry in image.list(&folder)? {
-        if entry.kind == Kind::Directory
-            && let Ok(name) = String::from_utf8(entry.name)
-            && image.is_file(&folder.join(&name)?.join("modules.dep")?)?
-        {
-            found.push(name);
-        }
-    }
-    Ok(found)
-}
-
 fn find_program(
     image: &mut dyn Tree,
     paths: &[&str],
@@ -344,16 +293,23 @@ fn cloud_init_units(image: &mut dyn Tree) -> Result<Vec<String>> {
     Ok(units.into_iter().collect())
 }
 
-fn package_database(image: &mut dyn Tree) -> Result<PackageDatabase> {
-    if image.is_file(&fixed("/var/lib/dpkg/status"))? {
+/// The system's own database; dpkg is a package of others, too.
+fn package_database(image: &mut dyn Tree, system: Option<&System>) -> Result<PackageDatabase> {
+    let has_dpkg = image.is_file(&fixed("/var/lib/dpkg/status"))?;
+    let is_of_rpm = system.is_some_and(|it| it.package_manager == PackageManager::Dnf);
+    if has_dpkg && !is_of_rpm {
         return Ok(PackageDatabase::Dpkg);
     }
-    for folder in ["/usr/lib/sysimage/rpm", "/var/lib/rpm"] {
+    for folder in rpm::FOLDERS {
         if !image.list_following(&fixed(folder))?.is_empty() {
             return Ok(PackageDatabase::Rpm);
         }
     }
-    Ok(PackageDatabase::None)
+    Ok(if has_dpkg {
+        PackageDatabase::Dpkg
+    } else {
+        PackageDatabase::None
+    })
 }
 
 fn selinux(image: &mut dyn Tree) -> Result<Selinux> {
@@ -422,20 +378,49 @@ mod tests {
         assert_eq!(os.selinux, Selinux::Absent);
         let containerd = os.containerd.expect("is there");
         assert_eq!(containerd.version.as_deref(), Some("1.6.20~ds1-1"));
-        assert!(os.iptables.is_none());
+        assert!(os.iptables.is_none() && os.conntrack.is_none());
+        assert_eq!(os.cgroups, Cgroups::V2);
+        assert!(!os.fips && os.firewall.is_none() && os.ssm_agent.is_none());
     }
 
     #[test]
-    fn names_what_it_cannot_bake() {
-        let volume = MemoryVolume::new()
-            .with_file(
-                "/etc/os-release",
-                "ID=amzn\nPRETTY_NAME='Amazon Linux 2023.9'\n",
-            )
+    fn understands_systems_of_red_hats_kind() {
+        let volume = debian()
+            .and_then(|volume| {
+                volume.with_file(
+                    "/usr/lib/os-release",
+                    "ID=rhel\nVERSION_ID=8.10\nPRETTY_NAME='Red Hat Enterprise Linux 8.10 (Ootpa)'\n",
+                )
+            })
+            .and_then(|volume| volume.with_file("/usr/sbin/conntrack", elf(62)))
+            .and_then(|volume| {
+                volume.with_file("/usr/lib/systemd/system/amazon-ssm-agent.service", "")
+            })
+            .and_then(|volume| {
+                volume.with_link(
+                    "/etc/systemd/system/multi-user.target.wants/firewalld.service",
+                    "/usr/lib/systemd/system/firewalld.service",
+                )
+            })
+            .and_then(|volume| {
+                volume.with_file("/boot/grub2/grubenv", "# GRUB\nkernelopts=ro fips=1\n####")
+            })
+            .and_then(|volume| {
+                volume.with_file(
+                    "/boot/loader/entries/0-4.18.0.conf",
+                    "title x\noptions $kernelopts $tuned_params\n",
+                )
+            })
+            .and_then(|volume| volume.with_file("/etc/selinux/config", "SELINUX=enforcing\n"))
             .expect("builds");
-        let error = detect(&mut image(volume)).expect_err("not yet");
-        assert_eq!(error.class(), crate::Class::Unsupported);
-        assert!(error.to_string().contains("Amazon Linux 2023.9"), "{error}");
+        let os = detect(&mut image(volume)).expect("an installed system");
+        assert_eq!((os.id.as_str(), os.version_id.as_str()), ("rhel", "8.10"));
+        assert_eq!(os.cgroups, Cgroups::V1);
+        assert!(os.fips);
+        assert_eq!(os.firewall, Some(Firewall::Firewalld));
+        assert_eq!(os.ssm_agent, Some(SsmAgent::Package));
+        assert_eq!(os.selinux, Selinux::Enforcing);
+        assert!(os.conntrack.is_some());
 
         let error = detect(&mut image(MemoryVolume::new())).expect_err("empty");
         assert_eq!(error.class(), crate::Class::Input);

@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 
 use super::tree::{Tree, fixed};
+use super::{PackageDatabase, rpm};
 use crate::error::Result;
 use crate::volume::Kind;
 
 /// Version by package name.
 pub type Versions = BTreeMap<String, String>;
 
-/// The packages that dpkg has installed; empty without dpkg. Distroless-style
+/// The packages that dpkg or rpm has installed; empty without a database. Distroless-style
 /// images keep one file a package in `status.d`.
 ///
 /// # Errors
-/// What the volume gives.
-pub fn installed(image: &mut dyn Tree) -> Result<Versions> {
+/// As [`rpm::installed`]; what the volume gives.
+pub fn installed(image: &mut dyn Tree, database: PackageDatabase) -> Result<Versions> {
+    if database == PackageDatabase::Rpm {
+        return Ok(rpm::installed(image)?.unwrap_or_default());
+    }
     let mut versions = Versions::new();
     if let Some(text) = image.read_text(&fixed("/var/lib/dpkg/status"))? {
         versions.extend(parse_status(&text));

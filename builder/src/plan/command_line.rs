@@ -3,15 +3,15 @@
 
 use std::fmt::Write as _;
 
+use super::boot_entries;
 use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::os::Tree;
+use crate::os::boot_loader::{CONFIGURATIONS, ENTRIES};
 use crate::os::tree::fixed;
 use crate::profile::names::is_kernel_argument;
 
 const REASON: &str = "kernel command line";
-/// What GRUB reads.
-const CONFIGURATION: &str = "/boot/grub/grub.cfg";
 /// What grub-mkconfig reads (a shell script).
 const DEFAULTS: &str = "/etc/default/grub";
 /// Scripts that Debian's and Ubuntu's grub-mkconfig read after it.
@@ -21,7 +21,7 @@ const DROP_IN: &str = "/etc/default/grub.d/90-nodekiln.cfg";
 
 /// The wish, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Edit {
+pub(super) struct Edit {
     /// Names whose every occurrence goes.
     removed: Vec<String>,
     /// Arguments that are there afterwards, at the end, in order.
@@ -29,7 +29,7 @@ struct Edit {
 }
 
 impl Edit {
-    fn new(wish: &[String]) -> Result<Self> {
+    pub(super) fn new(wish: &[String]) -> Result<Self> {
         let mut edit = Self::default();
         for argument in wish {
             let text = argument.strip_prefix('-').unwrap_or(argument);
@@ -56,7 +56,7 @@ impl Edit {
     }
 
     /// The arguments after the edit; doing it twice changes nothing.
-    fn apply(&self, arguments: &str) -> String {
+    pub(super) fn apply(&self, arguments: &str) -> String {
         let mut kept: Vec<&str> = arguments
             .split_whitespace()
             .filter(|argument| {
@@ -77,20 +77,37 @@ pub(super) fn plan(draft: &mut Draft<'_>, wish: &[String]) -> Result<()> {
         return Ok(());
     }
     let edit = Edit::new(wish)?;
-    let Some(configuration) = draft.read_text(&fixed(CONFIGURATION))? else {
+    let has_entries = boot_entries::plan(draft, &edit, REASON)?;
+    let mut configurations = Vec::new();
+    for path in CONFIGURATIONS {
+        if let Some(text) = draft.read_text(&fixed(path))? {
+            configurations.push((fixed(path), text));
+        }
+    }
+    if configurations.is_empty() && !has_entries {
         return Err(Error::unsupported(format!(
-            "plan the kernel command line: the image has no {CONFIGURATION}, and no other boot loader is known"
+            "plan the kernel command line: the image has neither {} nor {ENTRIES}, and no other boot loader is known",
+            CONFIGURATIONS.join(" nor ")
         ))
         .hint("take a base that boots with GRUB, or remove spec.kernel.commandLine"));
-    };
-    let edited = edit_configuration(&configuration, &edit).ok_or_else(|| {
-        Error::unsupported(format!(
-            "plan the kernel command line: {CONFIGURATION} starts no Linux kernel by itself"
+    }
+    let mut starts_linux = has_entries;
+    for (path, configuration) in &configurations {
+        let Some(edited) = edit_configuration(configuration, &edit) else {
+            continue;
+        };
+        starts_linux = true;
+        if edited != *configuration {
+            let real = draft.resolve(path)?;
+            draft.edit_text(&real, edited, REASON)?;
+        }
+    }
+    if !starts_linux {
+        return Err(Error::unsupported(format!(
+            "plan the kernel command line: {} starts no Linux kernel by itself, and {ENTRIES} has no entry",
+            configurations[0].0
         ))
-        .hint("images whose entries lie elsewhere (blscfg) are not supported yet")
-    })?;
-    if edited != configuration {
-        draft.edit_text(&fixed(CONFIGURATION), edited, REASON)?;
+        .hint("images whose entries lie elsewhere are not supported yet"));
     }
     if draft.stat(&fixed(DROP_INS))?.is_some() {
         return draft.put_text(&fixed(DROP_IN), 0o644, drop_in(&edit), REASON);
@@ -160,6 +177,14 @@ pub(crate) fn edit_twice(text: &str) {
     };
     if let Some(once) = edit_configuration(text, &edit) {
         assert_eq!(edit_configuration(&once, &edit), Some(once.clone()));
+    }
+    let once = boot_entries::edit_entry(text, &edit);
+    assert_eq!(boot_entries::edit_entry(&once, &edit), once);
+    if let Some(once) = boot_entries::edit_environment(text, &edit) {
+        assert_eq!(
+            boot_entries::edit_environment(&once, &edit),
+            Some(once.clone())
+        );
     }
 }
 

@@ -21,6 +21,8 @@ use crate::volume::Kind;
 /// The kubelet's unit, as nodeadm installs it. It has no `-` before its
 /// environment file: the kubelet cannot start before first boot wrote it.
 const KUBELET_UNIT: &str = include_str!("kubelet.service");
+/// Its line that needs iptables.
+const IPTABLES_LINE: &str = "ExecStartPre=/sbin/iptables -P FORWARD ACCEPT -w 5\n";
 /// Where the kubelet's unit lies.
 const KUBELET_UNIT_PATH: &str = "/etc/systemd/system/kubelet.service";
 /// The kubelet's version, where Amazon's images have it and first boot looks.
@@ -94,6 +96,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, inputs: &Inputs<'_>) -> Result<()> {
         tracker(inputs),
         "nodeadm tracker",
     )
+}
+
+/// Whether the image is to be a node.
+pub(super) fn has_kubelet(inputs: &Inputs<'_>) -> bool {
+    is_present(inputs, ComponentName::Kubelet)
 }
 
 fn is_baked(inputs: &Inputs<'_>, name: ComponentName) -> bool {
@@ -189,18 +196,24 @@ fn plan_containerd(draft: &mut Draft<'_>, inputs: &Inputs<'_>) -> Result<()> {
     Err(Error::input(
         "take containerd from the base: it has no containerd.service, which the kubelet requires",
     )
-    .hint("add the package containerd to the base, or bake containerd from its archive"))
+    .hint(format!(
+        "add the package {} to the base, or bake containerd from its archive",
+        inputs
+            .os
+            .system()
+            .map_or("containerd", |system| system.containerd[0])
+    )))
 }
 
 fn plan_kubelet(draft: &mut Draft<'_>) -> Result<()> {
     let reason = "component kubelet";
-    if !draft.is_file(&fixed("/sbin/iptables"))? {
-        return Err(Error::input(
-            "plan the kubelet's unit: it starts /sbin/iptables, which the base does not have",
-        )
-        .hint("add the package iptables to the base"));
-    }
-    draft.put_text(&fixed(KUBELET_UNIT_PATH), 0o644, KUBELET_UNIT, reason)?;
+    // The policy is left alone where nothing is there that could have changed it.
+    let unit = if draft.is_file(&fixed("/sbin/iptables"))? {
+        KUBELET_UNIT.to_owned()
+    } else {
+        KUBELET_UNIT.replacen(IPTABLES_LINE, "", 1)
+    };
+    draft.put_text(&fixed(KUBELET_UNIT_PATH), 0o644, unit, reason)?;
     // No /etc/kubernetes/manifests: the kubelet's configuration names no folder
     // of static pods, so nothing would read it.
     draft.put_directory(&fixed("/var/lib/kubelet"), 0o755, reason)?;

@@ -58,7 +58,8 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     components::plan(&mut draft, inputs)?;
     firstboot::plan(&mut draft, &inputs.firstboot)?;
     overlay::plan(&mut draft, inputs.overlays, inputs.profile)?;
-    kernel::plan(&mut draft, &spec.kernel, &inputs.os.kernels)?;
+    let is_node = components::has_kubelet(inputs);
+    kernel::plan(&mut draft, &spec.kernel, &inputs.os.kernels, is_node)?;
     command_line::plan(&mut draft, &spec.kernel.command_line)?;
     users::plan(&mut draft, &spec.users, spec.ssh.as_ref())?;
     services::plan(&mut draft, &with_firstboot(&spec.services))?;

@@ -1,11 +1,10 @@
 //! Kernel modules to load and settings to make at boot.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::draft::Draft;
 use crate::error::{Error, Result};
-use crate::os::Tree;
+use crate::os::modules;
 use crate::os::tree::fixed;
 use crate::profile::model::Kernel;
 
@@ -15,7 +14,19 @@ const MODULES_PATH: &str = "/etc/modules-load.d/nodekiln.conf";
 /// the kubelet depends on and which therefore win.
 const SYSCTL_PATH: &str = "/etc/sysctl.d/90-nodekiln.conf";
 
-pub(super) fn plan(draft: &mut Draft<'_>, wish: &Kernel, kernels: &[String]) -> Result<()> {
+const SMALL_KERNEL: &str = "a smaller kernel may lack it: take a base with the full kernel, or \
+    add the package with the rest of its modules (linux-modules-extra, kernel-modules)";
+
+/// With `is_node`, the kernels must have what every node needs.
+pub(super) fn plan(
+    draft: &mut Draft<'_>,
+    wish: &Kernel,
+    kernels: &[String],
+    is_node: bool,
+) -> Result<()> {
+    if is_node {
+        check_needed(draft, kernels)?;
+    }
     if !wish.modules.is_empty() {
         check_modules(draft, &wish.modules, kernels)?;
         let text = wish.modules.join("\n") + "\n";
@@ -45,18 +56,16 @@ fn check_modules(draft: &mut Draft<'_>, wanted: &[String], kernels: &[String]) -
         );
     }
     for kernel in kernels {
-        let known = modules(draft, kernel)?;
+        let known = modules::known(draft, kernel)?;
         for module in wanted {
-            if !known.contains(&canonical(module)) {
+            if !known.contains(&modules::canonical(module)) {
                 let near = crate::profile::nearest(module, known.iter().map(String::as_str));
                 let error = Error::input(format!(
                     "plan the kernel module {module}: kernel {kernel} of the image has none of that name"
                 ));
                 return Err(match near {
                     Some(near) => error.hint(format!("did you mean {near}?")),
-                    None => error.hint(
-                        "a smaller kernel (cloud) may lack it: take a base with the full kernel",
-                    ),
+                    None => error.hint(SMALL_KERNEL),
                 });
             }
         }
@@ -64,32 +73,25 @@ fn check_modules(draft: &mut Draft<'_>, wanted: &[String], kernels: &[String]) -
     Ok(())
 }
 
-/// Every name that modprobe takes for this kernel, but for wildcard aliases.
-fn modules(draft: &mut Draft<'_>, kernel: &str) -> Result<BTreeSet<String>> {
-    let mut folder = fixed("/lib/modules").join(kernel)?;
-    if draft.stat(&folder)?.is_none() {
-        folder = fixed("/usr/lib/modules").join(kernel)?;
+/// Fails when a kernel of the image lacks what every node needs. An image without any
+/// kernel is none that boots, or one whose kernel comes from elsewhere.
+fn check_needed(draft: &mut Draft<'_>, kernels: &[String]) -> Result<()> {
+    let mut problems = Vec::new();
+    for kernel in kernels {
+        for need in modules::lacking(draft, kernel)? {
+            problems.push(
+                Error::input(format!(
+                    "plan a node: kernel {kernel} of the image has no {}, and {}",
+                    need.any_of.join(" or "),
+                    need.purpose
+                ))
+                .hint(SMALL_KERNEL),
+            );
+        }
     }
-    let mut known = BTreeSet::new();
-    for list in ["modules.dep", "modules.builtin"] {
-        let text = draft.read_text(&folder.join(list)?)?.unwrap_or_default();
-        known.extend(text.lines().filter_map(|line| {
-            let path = line.split(':').next()?;
-            let file = path.rsplit('/').next()?;
-            file.split_once(".ko").map(|(name, _)| canonical(name))
-        }));
+    let mut problems = problems.into_iter();
+    match problems.next() {
+        None => Ok(()),
+        Some(first) => Err(first.and(problems.collect())),
     }
-    let text = draft
-        .read_text(&folder.join("modules.alias")?)?
-        .unwrap_or_default();
-    known.extend(text.lines().filter_map(|line| {
-        let name = line.strip_prefix("alias ")?.split_whitespace().next()?;
-        (!name.contains(['*', '?', ':'])).then(|| canonical(name))
-    }));
-    Ok(known)
-}
-
-/// modprobe takes `-` and `_` for the same.
-fn canonical(module: &str) -> String {
-    module.replace('-', "_")
 }

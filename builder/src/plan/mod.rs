@@ -4,6 +4,7 @@
 //! was found in the base. It can be printed, compared and hashed: the hash of
 //! its canonical JSON is the **build key**. Only `bake/` applies it.
 
+mod boot_entries;
 pub mod command_line;
 pub mod components;
 mod compute;

@@ -289,6 +289,16 @@ pub enum CredentialProvider {
     IamRa,
 }
 
+impl CredentialProvider {
+    /// As profiles write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ssm => "ssm",
+            Self::IamRa => "iam-ra",
+        }
+    }
+}
+
 /// A user to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -183,8 +183,11 @@ mod tests {
                 .map(|error| error.to_string())
                 .collect();
             assert!(problems.is_empty(), "{name}: {problems:?}");
-            let has_variable = text.contains("--set components=");
-            let words = has_variable.then_some("components=/srv/components");
+            let words = ["components=/srv/components", "image=/srv/base.qcow2"];
+            let words = words.into_iter().filter(|word| {
+                let (variable, _) = word.split_once('=').expect("a variable");
+                text.contains(&format!("--set {variable}="))
+            });
             let overrides = Overrides::from_words(words).expect("words");
             parse(&text, &name, &overrides).unwrap_or_else(|error| panic!("{error}: {error:?}"));
         }

@@ -54,7 +54,9 @@ pub(crate) fn debian() -> MemoryVolume {
             .with_file("/usr/lib/systemd/systemd", program())?
             .with_file(
                 "/usr/lib/modules/6.1.0/modules.dep",
-                "kernel/net/bridge/br_netfilter.ko: \n",
+                "kernel/net/bridge/br_netfilter.ko: \nkernel/net/bridge/bridge.ko:\n\
+                 kernel/drivers/net/veth.ko:\nkernel/net/netfilter/nf_conntrack.ko:\n\
+                 kernel/net/netfilter/nf_nat.ko:\nkernel/net/netfilter/nf_tables.ko:\n",
             )?
             .with_file(
                 "/usr/lib/modules/6.1.0/modules.builtin",
