@@ -339,3 +339,36 @@ fn the_time_does_not_depend_on_holes_in_the_disk() {
     run("qemu-img", &["check", text(&qcow2)]);
     assert!(fs::metadata(&qcow2).expect("is there").len() < 32 * MIB);
 }
+
+#[test]
+fn nothing_is_left_to_the_first_mount() {
+    let workshop = Workshop::new();
+    let root = |image: &Path| format!("{}?offset={ROOT_START}", text(image));
+    let base = root(&workshop.path("base.raw"));
+    run("tune2fs", &["-c", "20", "-i", "30d", &base]);
+    workshop.lock().succeeded();
+    let plan = workshop.nodekiln(&["plan"]).succeeded();
+    let told = "~ root file system: no check by the number of mounts or by age";
+    assert!(plan.stdout.contains(told), "{}", plan.stdout);
+    for engine in ["in-process", "mount"] {
+        let output = format!("out-{engine}");
+        let built = workshop.built(&["--engine", engine, "--output", &output]);
+        let raw = built.join("small.raw");
+        assert_sound(&raw, ROOT_SIZE, workshop.folder());
+        let shown = run("dumpe2fs", &[&root(&raw)]);
+        let line = |name: &str| {
+            let found = shown.lines().find_map(|line| line.strip_prefix(name));
+            found.expect(name).trim().to_owned()
+        };
+        assert_eq!(line("Maximum mount count:"), "-1", "{engine}");
+        assert!(line("Check interval:").starts_with("0 "), "{engine}");
+        let groups: Vec<&str> = shown
+            .lines()
+            .filter(|line| line.starts_with("Group ") && line.contains("(Blocks "))
+            .collect();
+        assert!(!groups.is_empty(), "{shown}");
+        for group in groups {
+            assert!(group.contains("ITABLE_ZEROED"), "{engine}: {group}");
+        }
+    }
+}

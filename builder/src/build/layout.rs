@@ -1,6 +1,6 @@
 //! The partitions of a disk that a build works on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::plan::{self, Target};
 use crate::progress::Progress;
 use crate::report::PartitionEntry;
 use crate::volume::mount::Mount;
-use crate::volume::{self, Access, FileSystem, Timestamp, Volume};
+use crate::volume::{self, Access, FileSystem, FirstMount, Timestamp, Volume, first_mount};
 
 /// A partition with what is in it.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Part {
     pub bytes: std::ops::Range<u64>,
     /// Its file system.
     pub file_system: FileSystem,
+    /// What that leaves to its first mount, as far as it was looked at.
+    pub first_mount: BTreeSet<FirstMount>,
 }
 
 /// See the module documentation.
@@ -63,6 +65,7 @@ pub fn find(storage: &Arc<dyn Storage>, progress: &dyn Progress) -> Result<Layou
                 number,
                 bytes: partition.bytes(),
                 file_system: *kind,
+                first_mount: BTreeSet::new(),
             };
             parts.insert(target, part);
         }
@@ -87,6 +90,35 @@ impl Layout {
         self.gpt.write(storage)?;
         let gpt = gpt::read(storage)?;
         self.with_table(&gpt)
+    }
+
+    /// Looks what each file system leaves to its first mount.
+    ///
+    /// # Errors
+    /// As [`first_mount::find`].
+    pub fn with_first_mount(mut self, storage: &Arc<dyn Storage>) -> Result<Self> {
+        let targets: Vec<Target> = self.parts.keys().copied().collect();
+        for target in targets {
+            let found = self.first_mount(storage, target)?;
+            if let Some(part) = self.parts.get_mut(&target) {
+                part.first_mount = found;
+            }
+        }
+        Ok(self)
+    }
+
+    /// What the file system of a target leaves to its first mount, on `storage`.
+    ///
+    /// # Errors
+    /// As [`first_mount::find`].
+    pub fn first_mount(
+        &self,
+        storage: &Arc<dyn Storage>,
+        target: Target,
+    ) -> Result<BTreeSet<FirstMount>> {
+        let slice = self.slice(storage, target)?;
+        first_mount::find(&slice, self.parts[&target].file_system)
+            .doing(|| format!("look at the {} partition", target.name()))
     }
 
     /// The partition with the root file system.
@@ -131,6 +163,7 @@ impl Layout {
         let name = |part: &Part| plan::Partition {
             number: part.number,
             file_system: part.file_system,
+            first_mount: part.first_mount.clone(),
         };
         self.parts
             .iter()

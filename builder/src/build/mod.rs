@@ -156,6 +156,9 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     {
         progress.warn(&note);
     }
+    if let Some(text) = advice(&mut image, profile)? {
+        progress.note(&text);
+    }
     let wish = &profile.spec.kubernetes.version;
     let kubelet_version = kubelet_version::find(request.store, locked, wish)?;
     if let Some(found) = kubelet_version.as_ref().filter(|found| !is_of(found, wish)) {
@@ -188,6 +191,22 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     })
 }
 
+/// What the profile could say for a faster first boot.
+fn advice(image: &mut Image, profile: &Profile) -> Result<Option<String>> {
+    let needless = plan::boot_time::needless(image, &profile.spec.services)?;
+    if needless.is_empty() {
+        return Ok(None);
+    }
+    let told: Vec<String> = needless
+        .iter()
+        .map(|needless| format!("{} ({})", needless.unit, needless.does))
+        .collect();
+    Ok(Some(format!(
+        "a node boots sooner without: {}; spec.services.disable takes them, enable keeps them",
+        told.join(", ")
+    )))
+}
+
 /// Whether a program of version `found` is what is meant by `wish`: a distributor
 /// may add to it (`1.34.4-eks-1a2b3c4`).
 fn is_of(found: &str, wish: &str) -> bool {
@@ -212,6 +231,7 @@ impl Base {
         let volumes = layout.open(&disk.storage, Access::Read, Timestamp::default())?;
         let mut image = Image::new(volumes)?;
         let os = os::detect(&mut image)?;
+        let layout = layout.with_first_mount(&disk.storage)?;
         Ok(Self {
             disk,
             layout,
@@ -433,6 +453,12 @@ fn bake(
             .finish()
             .doing(|| format!("finish the {} file system", target.name()))?;
     }
+    let storage: Arc<dyn Storage> = disk.clone();
+    for (target, changes) in &plan.volumes {
+        let slice = layout.slice(&storage, *target)?;
+        volume::first_mount::settle(&slice, changes.file_system, &changes.first_mount)
+            .doing(|| format!("finish the {} file system", target.name()))?;
+    }
     Ok(())
 }
 
@@ -457,6 +483,16 @@ fn check(
     let mut image = Image::new(layout.open(storage, Access::Read, Timestamp::default())?)?;
     bake::verify(plan, &mut image, &contents(request), progress)?;
     drop(image);
+    for (target, changes) in &plan.volumes {
+        let left = layout.first_mount(storage, *target)?;
+        if let Some(left) = left.intersection(&changes.first_mount).next() {
+            return Err(Error::check_failed(format!(
+                "verify the {} file system: it lacks what was planned: {}",
+                target.name(),
+                left.remedy()
+            )));
+        }
+    }
     for target in layout.partitions().keys() {
         let slice: Slice = layout.slice(storage, *target)?;
         let doing = || format!("check the {} file system", target.name());

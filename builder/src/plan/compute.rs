@@ -1,18 +1,18 @@
 //! From the wish and what was found to the whole change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
 use super::overlay::Overlay;
 use super::{
-    Content, FORMAT, Plan, Target, command_line, components, firstboot, hygiene, kernel, overlay,
-    release, services, users,
+    Content, FORMAT, Plan, Target, boot_time, command_line, components, firstboot, hygiene, kernel,
+    overlay, release, services, users,
 };
 use crate::error::{Class, Error, Result};
 use crate::lock::model::LockedProfile;
 use crate::os::{Image, Os};
 use crate::profile::model::Profile;
-use crate::volume::FileSystem;
+use crate::volume::{FileSystem, FirstMount};
 
 /// Everything that a plan depends on, beside the image itself.
 #[derive(Debug)]
@@ -38,12 +38,25 @@ pub struct Inputs<'a> {
 }
 
 /// A partition that changes are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// Number, from 1.
     pub number: u32,
     /// Kind of its file system.
     pub file_system: FileSystem,
+    /// What the file system leaves to its first mount.
+    pub first_mount: BTreeSet<FirstMount>,
+}
+
+impl Partition {
+    /// A partition whose file system leaves nothing to its first mount.
+    pub fn new(number: u32, file_system: FileSystem) -> Self {
+        Self {
+            number,
+            file_system,
+            first_mount: BTreeSet::new(),
+        }
+    }
 }
 
 /// Computes the change. The image is only read.
@@ -64,6 +77,7 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     users::plan(&mut draft, &spec.users, spec.ssh.as_ref())?;
     services::plan(&mut draft, &with_firstboot(&spec.services))?;
     let exceptions = hygiene::plan(&mut draft)?;
+    boot_time::plan(&mut draft)?;
     release::reserve(&mut draft)?;
 
     let unkeyed = release::manifest(inputs, &exceptions, None);

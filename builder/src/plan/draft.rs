@@ -217,6 +217,7 @@ impl<'a> Draft<'a> {
                     partition: partition.number,
                     removals: BTreeMap::new(),
                     entries: BTreeMap::new(),
+                    first_mount: partition.first_mount.clone(),
                 };
                 (*target, empty)
             })
@@ -238,7 +239,10 @@ impl<'a> Draft<'a> {
             }
         }
         volumes.retain(|target, volume| {
-            *target == Target::Root || !(volume.removals.is_empty() && volume.entries.is_empty())
+            *target == Target::Root
+                || !(volume.removals.is_empty()
+                    && volume.entries.is_empty()
+                    && volume.first_mount.is_empty())
         });
         volumes
     }

@@ -5,6 +5,7 @@
 //! its canonical JSON is the **build key**. Only `bake/` applies it.
 
 mod boot_entries;
+pub mod boot_time;
 pub mod command_line;
 pub mod components;
 mod compute;
@@ -18,7 +19,7 @@ pub mod services;
 pub mod text;
 pub mod users;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use compute::{Inputs, Partition, compute};
 
@@ -28,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use crate::image_path::ImagePath;
 use crate::profile::model::{Architecture, Output};
 use crate::store::Digest;
-use crate::volume::{Attributes, FileSystem};
+use crate::volume::{Attributes, FileSystem, FirstMount};
 
 /// Version of the plan's meaning: part of the build key, raised whenever the
 /// same plan would be baked into different bytes.
@@ -96,6 +97,9 @@ pub struct VolumePlan {
     /// What is there afterwards. Parents sort before their children.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub entries: BTreeMap<ImagePath, Entry>,
+    /// What is done now that the file system left to its first mount.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub first_mount: BTreeSet<FirstMount>,
 }
 
 /// Something that is there after the bake.

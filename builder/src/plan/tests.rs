@@ -389,10 +389,7 @@ fn a_separate_boot_volume_gets_what_lies_below_boot() {
     let mut image =
         Image::new([(Target::Root, root), (Target::Boot, boot)].into()).expect("has a root");
     let os = detect(&mut image).expect("is Debian");
-    let partition = |number| Partition {
-        number,
-        file_system: FileSystem::Ext4,
-    };
+    let partition = |number| Partition::new(number, FileSystem::Ext4);
     let inputs = Inputs {
         kubelet_version: Some("1.34.4".to_owned()),
         profile: &full_profile(),

@@ -7,6 +7,7 @@ use super::{Entry, Node, Plan, Target};
 use crate::error::Result;
 use crate::image_path::ImagePath;
 use crate::os::{Image, Tree, mount_point};
+use crate::volume::FirstMount;
 
 /// What a change does to the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -156,6 +157,21 @@ pub fn render(plan: &Plan, changes: &[Change]) -> String {
                 change.detail
             );
             push(&mut text, format_args!("{}", line.trim_end()));
+        }
+    }
+    let settled: Vec<String> = plan
+        .volumes
+        .iter()
+        .flat_map(|(target, volume)| {
+            let line =
+                |work: &FirstMount| format!("  ~ {} file system: {}", target.name(), work.remedy());
+            volume.first_mount.iter().map(line)
+        })
+        .collect();
+    if !settled.is_empty() {
+        push(&mut text, format_args!("\ntime of boot"));
+        for line in settled {
+            push(&mut text, format_args!("{line}"));
         }
     }
     let count = |effect| {

@@ -14,6 +14,7 @@
 mod check;
 pub mod ext4;
 pub mod fat;
+pub mod first_mount;
 mod guard;
 mod identity;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod refusal;
 mod tree;
 
 pub use check::check;
+pub use first_mount::FirstMount;
 pub use guard::panics_are_errors;
 pub use need::{Need, NeedOf};
 pub use open::{Access, detect, open};

@@ -42,10 +42,7 @@ fn changes(wish: &Services) -> Result<Vec<String>> {
     let mut image = Image::new([(Target::Root, root)].into())?;
     let mut draft = Draft::new(&mut image, 0);
     plan(&mut draft, wish)?;
-    let root = Partition {
-        number: 1,
-        file_system: FileSystem::Ext4,
-    };
+    let root = Partition::new(1, FileSystem::Ext4);
     let volumes = draft.into_volumes(&[(Target::Root, root)].into());
     let changes = &volumes[&Target::Root];
     let removed = changes.removals.keys().map(|path| format!("- {path}"));

@@ -192,10 +192,7 @@ pub(crate) fn planned(
     let mut image = image(volume);
     let os = detect(&mut image)?;
     let overlays: Vec<Overlay> = [vec![firstboot_unit()], overlays].concat();
-    let root = Partition {
-        number: 1,
-        file_system: FileSystem::Ext4,
-    };
+    let root = Partition::new(1, FileSystem::Ext4);
     let inputs = Inputs {
         kubelet_version: Some("1.34.4".to_owned()),
         profile,

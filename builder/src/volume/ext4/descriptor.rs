@@ -143,6 +143,17 @@ impl Descriptor {
         get16(&self.0, 0x12) & BLOCK_UNINIT != 0
     }
 
+    /// Whether the part of the inode table that was never used is known to be zeros.
+    pub fn table_is_zeroed(&self) -> bool {
+        get16(&self.0, 0x12) & INODE_ZEROED != 0
+    }
+
+    /// Says so.
+    pub fn mark_table_zeroed(&mut self) {
+        let flags = get16(&self.0, 0x12);
+        put16(&mut self.0, 0x12, flags | INODE_ZEROED);
+    }
+
     /// Says that all `inodes` of the group are unused and its table is zeros.
     pub fn mark_inodes_unused(&mut self, inodes: u32) {
         put16(&mut self.0, 0x12, INODE_UNINIT | INODE_ZEROED);

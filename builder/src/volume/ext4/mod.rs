@@ -14,6 +14,7 @@ pub mod check;
 mod content;
 mod descriptor;
 mod device;
+pub mod first_mount;
 pub mod fuzz;
 pub mod gate;
 mod geometry;

@@ -106,7 +106,11 @@ fn apply(storage: &dyn Storage, raw: &mut [u8], old: &Geometry, new: &Geometry) 
     write_copies(storage, raw, new, &descriptors)
 }
 
-fn read_descriptors(storage: &dyn Storage, geometry: &Geometry) -> io::Result<Vec<Descriptor>> {
+/// The descriptors of all groups, none of which leads out of the file system.
+pub(super) fn read_descriptors(
+    storage: &dyn Storage,
+    geometry: &Geometry,
+) -> io::Result<Vec<Descriptor>> {
     let size = geometry.descriptor_size;
     let mut table = vec![0; geometry.groups() as usize * size];
     let start = (geometry.first_block + 1) * u64::from(geometry.block_size);
