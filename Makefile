@@ -9,10 +9,10 @@ SHELL := /bin/bash
 # make build ARCHITECTURES=x86_64
 ARCHITECTURES ?= x86_64 arm64
 
-.PHONY: help tools build components demo cluster test lint unit integration e2e docs docs-check bench fuzz clean
+.PHONY: help tools build components demo cluster test lint unit integration e2e verify-vendor-images docs docs-check bench fuzz clean
 
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 tools: ## Install what building and testing need (Debian packages, Rust)
 	@scripts/install-tools
@@ -46,6 +46,9 @@ integration: build ## Tests on real images
 
 e2e: build components ## Bake, boot and join in QEMU; then joins that go wrong (over an hour)
 	@scripts/test e2e failures
+
+verify-vendor-images: build ## Bake, verify and boot each image that lies in DIR
+	@scripts/verify-vendor-images "$(DIR)"
 
 docs: build ## Regenerate what is generated in docs/
 	@scripts/generate-docs

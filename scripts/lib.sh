@@ -55,6 +55,49 @@ go_program() {
   printf '%s\n' "$folder/bin/go"
 }
 
+# site_papers FOLDER: what a site gives its machine, in a folder: node-config.yaml and
+# cloud-config.yaml.
+site_papers() {
+  # What a site gives its machine: a certificate, and a NodeConfig that names the
+  # cluster fully, so that no API has to be asked.
+  # They live for a month; a demo after that makes new ones.
+  if [ ! -f "$1/cloud-config.yaml" ] ||
+    ! openssl x509 -checkend 86400 -noout -in "$1/node.crt" >/dev/null; then
+    (
+      umask 077
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
+        -subj /CN=site-ca -keyout "$1/ca.key" -out "$1/ca.crt" 2>/dev/null
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
+        -subj /CN=demo-node -keyout "$1/node.key" -out "$1/node.crt" 2>/dev/null
+      cat >"$1/node-config.yaml" <<YAML
+apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  cluster:
+    name: demo
+    region: us-west-2
+    apiServerEndpoint: https://10.0.2.2:6443
+    certificateAuthority: $(base64 -w0 <"$1/ca.crt")
+    cidr: 10.100.0.0/16
+  hybrid:
+    iamRolesAnywhere:
+      nodeName: demo-node
+      trustAnchorArn: arn:aws:rolesanywhere:us-west-2:111122223333:trust-anchor/demo
+      profileArn: arn:aws:rolesanywhere:us-west-2:111122223333:profile/demo
+      roleArn: arn:aws:iam::111122223333:role/demo
+YAML
+      {
+        printf '#cloud-config\nwrite_files:\n'
+        for file in crt:pem:0644 key:key:0600; do
+          IFS=: read -r from to mode <<<"$file"
+          printf '  - path: /etc/iam/pki/server.%s\n    permissions: "%s"\n    encoding: b64\n    content: %s\n' \
+            "$to" "$mode" "$(base64 -w0 <"$1/node.$from")"
+        done
+      } >"$1/cloud-config.yaml"
+    )
+  fi
+}
+
 # A Rust that rustup has just installed is not in this shell's PATH.
 if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
   # shellcheck source=/dev/null

@@ -21,5 +21,6 @@ pub mod sequences;
 pub mod server;
 pub mod small_base;
 pub mod surroundings;
+pub mod twins;
 pub mod unmet;
 pub mod volumes;

@@ -6,7 +6,7 @@ use std::process::Command;
 use nodekiln_tests::command::{Workshop, binary};
 use nodekiln_tests::damage::resize;
 use nodekiln_tests::program::run;
-use nodekiln_tests::small_base::{MIB, text};
+use nodekiln_tests::small_base::{MIB, MODULES, Shape, text};
 
 use crate::Bases;
 
@@ -87,4 +87,36 @@ fn a_base_that_may_not_be_read_is_refused_by_its_mode() {
     command.arg(&copy).args(["lock", "--offline"]);
     workshop.furnish(&mut command);
     workshop.refused_run(command, 4, &["base.raw", "Permission denied", "hint:"]);
+}
+
+#[test]
+fn a_system_that_is_not_supported_is_refused_unless_that_is_allowed() {
+    let workshop = Workshop::with(&Shape::default(), |tree| {
+        let release = "ID=rocky\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.6\n\
+                       PRETTY_NAME=\"Rocky Linux 9.6 (Blue Onyx)\"\n";
+        fs::write(tree.join("etc/os-release"), release).expect("writes");
+    });
+    let words = [
+        "base.raw",
+        "Rocky Linux 9.6",
+        "--allow-unsupported",
+        "hint:",
+    ];
+    workshop.refused(3, &words);
+    workshop.refused_by(&["plan", "--offline"], 3, &words);
+    let built = workshop.build(&["--allow-unsupported"]).succeeded();
+    assert!(
+        built.stderr.contains("not supported, but allowed"),
+        "{}",
+        built.stderr
+    );
+}
+
+#[test]
+fn a_kernel_that_cannot_run_a_node_is_refused() {
+    let workshop = Workshop::with(&Shape::default(), |tree| {
+        let modules = MODULES.replace("nf_conntrack.ko", "other.ko");
+        fs::write(tree.join("usr/lib/modules/6.1.0/modules.dep"), modules).expect("writes");
+    });
+    workshop.refused(2, &["kernel 6.1.0", "nf_conntrack", "kube-proxy", "hint:"]);
 }

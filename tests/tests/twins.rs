@@ -1,0 +1,184 @@
+//! Twins of vendors' images: each is known for what it is, and baked as one.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nodekiln::build::layout;
+use nodekiln::disk::{OpenOptions, open_base};
+use nodekiln::os::{self, Cgroups, Image, Os, PackageDatabase, Selinux};
+use nodekiln::plan::Target;
+use nodekiln::progress::Silent;
+use nodekiln::volume::{Access, Timestamp};
+use nodekiln_tests::command::Workshop;
+use nodekiln_tests::program::run;
+use nodekiln_tests::small_base::text;
+use nodekiln_tests::twins::{Packages, Partition, Role, TWINS, Twin};
+
+/// What is found in a twin, and which partition is what.
+fn found(twin: &Twin) -> (Os, Vec<(Target, u32)>) {
+    let disk = open_base(&twin.path(), &OpenOptions::default()).expect("an image");
+    let layout = layout::find(&disk.storage, &Silent)
+        .unwrap_or_else(|error| panic!("{}: {error}", twin.name));
+    let volumes = layout
+        .open(&disk.storage, Access::Read, Timestamp::default())
+        .expect("opens");
+    let mut image = Image::new(volumes).expect("has a root");
+    let os = os::detect(&mut image).unwrap_or_else(|error| panic!("{}: {error}", twin.name));
+    let numbers = layout.partitions();
+    let numbers = numbers.iter().map(|(target, part)| (*target, part.number));
+    (os, numbers.collect())
+}
+
+#[test]
+fn every_twin_is_known_for_what_it_is() {
+    for twin in TWINS.iter().filter(|twin| is_read(twin)) {
+        let (os, numbers) = found(twin);
+        let field = |name: &str| {
+            let line = twin
+                .os_release
+                .lines()
+                .find_map(|line| line.strip_prefix(name));
+            line.expect("a field").trim_matches('"').to_owned()
+        };
+        assert_eq!(os.id, field("ID="), "{}", twin.name);
+        assert_eq!(os.version_id, field("VERSION_ID="), "{}", twin.name);
+        let release = os
+            .system()
+            .and_then(|system| system.release(&os.version_id));
+        assert!(release.is_some(), "{} is supported", twin.name);
+
+        let mut wanted = Vec::new();
+        for part in twin.table {
+            match part.role {
+                Role::BiosBoot => {}
+                Role::Esp(_) => wanted.push((Target::Esp, part.number)),
+                Role::Boot(_) => wanted.push((Target::Boot, part.number)),
+                Role::Root(_) => wanted.push((Target::Root, part.number)),
+            }
+        }
+        wanted.sort_unstable();
+        assert_eq!(numbers, wanted, "{}", twin.name);
+
+        let (database, containerd) = match twin.packages {
+            Packages::Dpkg => (PackageDatabase::Dpkg, None),
+            Packages::Sqlite(list) | Packages::Berkeley(list) => {
+                let first = list.lines().next().expect("a package");
+                let version: Vec<&str> = first.split(' ').skip(1).collect();
+                (PackageDatabase::Rpm, Some(version.join("-")))
+            }
+        };
+        assert_eq!(os.packages, database, "{}", twin.name);
+        let version = os.containerd.as_ref().and_then(|it| it.version.clone());
+        match containerd {
+            Some(containerd) => assert_eq!(version, Some(containerd), "{}", twin.name),
+            None => assert!(version.is_some(), "{}", twin.name),
+        }
+        let selinux = match twin.selinux {
+            None => Selinux::Absent,
+            Some("enforcing") => Selinux::Enforcing,
+            Some(_) => Selinux::Permissive,
+        };
+        assert_eq!(os.selinux, selinux, "{}", twin.name);
+        let is_old = ["ubuntu-20.04", "rhel-8"].contains(&twin.name);
+        assert_eq!(os.cgroups == Cgroups::V1, is_old, "{}", twin.name);
+        assert!(!os.kernels.is_empty() && !os.cloud_init.is_empty());
+        assert!(os.iptables.is_some() && os.conntrack.is_some() && !os.fips);
+    }
+}
+
+/// Whether its file systems are read.
+fn is_read(twin: &Twin) -> bool {
+    !twin.is_xfs()
+}
+
+/// More lines of the profile: the kernel's command line reaches what boots, wherever that
+/// lies.
+const MORE: &str = "  overlays: [common, linux]
+  kernel:
+    modules: [br_netfilter]
+    commandLine: [systemd.unified_cgroup_hierarchy=1, panic=10]
+  outputs:
+    - format: raw
+";
+
+#[test]
+fn every_twin_with_ext4_is_baked_and_sound() {
+    for twin in TWINS.iter().filter(|twin| !twin.is_xfs()) {
+        let workshop = Workshop::empty();
+        workshop.write_profile(text(&twin.path()), MORE);
+        let built = workshop.built(&[]);
+        workshop.nodekiln(&["verify", text(&built)]).succeeded();
+        let image = built.join("small.raw");
+        let table = run("sgdisk", &["-v", text(&image)]);
+        assert!(table.contains("No problems found"), "sgdisk: {table}");
+        let base = workshop.path("twin.raw");
+        run(
+            "qemu-img",
+            &["convert", "-O", "raw", text(&twin.path()), text(&base)],
+        );
+        assert_same_start(&base, &image);
+        for part in twin.table {
+            let cut = workshop.path(&format!("{}-{}", twin.name, part.number));
+            cut_out(&image, part, &cut);
+            match part.role {
+                Role::BiosBoot => {
+                    let before = workshop.path("bios-boot");
+                    cut_out(&base, part, &before);
+                    run("cmp", &[text(&before), text(&cut)]);
+                }
+                Role::Esp(_) => drop(run("fsck.vfat", &["-n", text(&cut)])),
+                Role::Boot(_) | Role::Root(_) => drop(run("e2fsck", &["-fn", text(&cut)])),
+            }
+        }
+        let boots = twin
+            .table
+            .iter()
+            .find(|part| matches!(part.role, Role::Boot(_)));
+        let (part, path) = match boots {
+            Some(part) => (part, "/grub/grub.cfg"),
+            None => (
+                twin.partition(|role| matches!(role, Role::Root(_))),
+                "/boot/grub/grub.cfg",
+            ),
+        };
+        let cut = workshop.path(&format!("{}-{}", twin.name, part.number));
+        let config = run("debugfs", &["-R", &format!("cat {path}"), text(&cut)]);
+        let line = config.lines().find(|line| line.starts_with("\tlinux\t"));
+        let line = line.expect("starts a kernel");
+        assert!(
+            line.ends_with("systemd.unified_cgroup_hierarchy=1 panic=10"),
+            "{}: {line}",
+            twin.name
+        );
+    }
+}
+
+/// The boot code of the first sector is the base's.
+fn assert_same_start(base: &Path, image: &Path) {
+    let same = Command::new("cmp")
+        .args(["-n", "440", text(base), text(image)])
+        .status();
+    assert!(same.expect("cmp starts").success());
+}
+
+fn cut_out(image: &Path, part: &Partition, to: &Path) {
+    fs::remove_file(to).ok();
+    run(
+        "dd",
+        &[
+            &format!("if={}", text(image)),
+            &format!("of={}", text(to)),
+            "bs=1M",
+            "iflag=skip_bytes,count_bytes",
+            "conv=sparse",
+            "status=none",
+            &format!("skip={}", part.first * 512),
+            &format!("count={}", (part.last - part.first + 1) * 512),
+        ],
+    );
+    // The end may be a hole, which a copy that leaves holes out does not make.
+    let size = (part.last - part.first + 1) * 512;
+    let file = fs::OpenOptions::new().write(true).open(to).expect("opens");
+    file.set_len(size).expect("sizes");
+}
