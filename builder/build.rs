@@ -1,9 +1,10 @@
-//! Takes the shipped overlays and the first-boot program into the command, so
-//! that one file is all there is to install.
+//! Takes the shipped overlays, the first-boot program and the agent into the
+//! command, so that one file is all there is to install.
 //!
-//! `NODEKILN_EMBED_FIRSTBOOT_X86_64` and `..._ARM64` name the programs while a
-//! release is built (`scripts/build`). A build without them looks for the
-//! program at run time: `src/firstboot.rs`.
+//! `NODEKILN_EMBED_FIRSTBOOT_X86_64`, `..._ARM64` and `NODEKILN_EMBED_AGENT_X86_64`
+//! name the programs while a release is built (`scripts/build`). A build without
+//! them looks for the programs at run time: `src/firstboot.rs`,
+//! `src/volume/agent/program.rs`.
 
 #![allow(
     clippy::print_stdout,
@@ -19,8 +20,12 @@ fn main() {
     let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo"));
     for architecture in ["X86_64", "ARM64"] {
-        embed(architecture, &out);
+        embed(
+            &format!("NODEKILN_EMBED_FIRSTBOOT_{architecture}"),
+            &out.join(format!("firstboot-{}", architecture.to_lowercase())),
+        );
     }
+    embed("NODEKILN_EMBED_AGENT_X86_64", &out.join("agent-x86_64"));
     let overlays = manifest.join("../overlays");
     println!("cargo::rerun-if-changed={}", overlays.display());
     let mut text = "const SHIPPED: &[Shipped] = &[\n".to_owned();
@@ -32,13 +37,11 @@ fn main() {
     fs::write(out.join("overlays.rs"), text).expect("the output folder can be written");
 }
 
-/// Puts the first-boot program where `include_bytes!` finds it; an empty file
-/// when none was named.
-fn embed(architecture: &str, out: &Path) {
-    let name = format!("NODEKILN_EMBED_FIRSTBOOT_{architecture}");
+/// Puts the program that the variable `name` names where `include_bytes!` finds it; an
+/// empty file when none was named.
+fn embed(name: &str, target: &Path) {
     println!("cargo::rerun-if-env-changed={name}");
-    let target = out.join(format!("firstboot-{}", architecture.to_lowercase()));
-    let bytes = std::env::var_os(&name).map_or_else(Vec::new, |program| {
+    let bytes = std::env::var_os(name).map_or_else(Vec::new, |program| {
         println!("cargo::rerun-if-changed={}", program.display());
         fs::read(&program).unwrap_or_else(|error| panic!("{name}: {}: {error}", program.display()))
     });

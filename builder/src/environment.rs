@@ -15,6 +15,8 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 pub const NODEKILN_CACHE: &str = "NODEKILN_CACHE";
 /// The first-boot program to bake, instead of the one that came along.
 pub const NODEKILN_FIRSTBOOT: &str = "NODEKILN_FIRSTBOOT";
+/// The agent that edits XFS, instead of the one that came along.
+pub const NODEKILN_AGENT: &str = "NODEKILN_AGENT";
 /// No colours, whatever its value. See <https://no-color.org/>.
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Plain lines instead of bars.

@@ -24,3 +24,4 @@ pub mod surroundings;
 pub mod twins;
 pub mod unmet;
 pub mod volumes;
+pub mod xfs;

@@ -126,6 +126,11 @@ impl Layout {
         &self.parts[&Target::Root]
     }
 
+    /// The partitions with what they are for.
+    pub fn parts(&self) -> impl Iterator<Item = (Target, &Part)> {
+        self.parts.iter().map(|(target, part)| (*target, part))
+    }
+
     /// Refuses a plan that means the EFI system partition when that cannot be
     /// used: on the root below it the machine would never see what is laid.
     ///

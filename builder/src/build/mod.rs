@@ -6,6 +6,7 @@
 //! build that fails, is stopped or is killed leaves no folder that looks
 //! finished; the next build of the profile removes what it left.
 
+mod engine;
 mod kubelet_version;
 pub mod layout;
 mod log;
@@ -45,6 +46,8 @@ pub enum Engine {
     Auto,
     /// This process.
     InProcess,
+    /// A guest kernel, for ext4 and XFS: user-mode Linux, which needs no root.
+    Agent,
     /// The kernel, through loop devices and mounts: needs root.
     Mount,
 }
@@ -178,7 +181,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         disk_size: disk_size(request.loaded, base.virtual_size)?,
     };
     let mut plan = plan::compute(&inputs, &mut image)?;
-    plan.by_kernel = request.engine == Engine::Mount;
+    plan.by_kernel = engine::is_kernel(request.engine, &layout);
     layout.check_esp(&plan)?;
     let manifest = plan::release::manifest(&inputs, &plan.exceptions, Some(plan.key()));
     Ok(Prepared {
@@ -343,7 +346,7 @@ fn make(
     let disk = Arc::new(CowDisk::new(Arc::clone(&base.storage), size, delta)?);
     let storage: Arc<dyn Storage> = disk.clone();
     if plan.disk_size.is_some() {
-        layout = grow(&storage, layout, size, progress)?;
+        layout = grow(request.engine, &storage, layout, size, progress)?;
     } else {
         layout = layout.mend_table(storage.as_ref())?;
     }
@@ -352,7 +355,7 @@ fn make(
     // What is not sound never gets a name: the files are in the hidden folder of
     // the build.
     let check = || check(request, &plan, &storage, &layout, progress);
-    let images = copy_and_bake(request, &plan, &disk, &layout, progress)
+    let images = copy_and_bake(request, &plan, &disk, &layout, work, progress)
         .and_then(|()| write::images(&plan, &disk, raw, work, check, progress));
     // Nothing gets its final name before the base is known to be what was pinned.
     manifest.images = match verification {
@@ -370,15 +373,16 @@ fn copy_and_bake(
     plan: &Plan,
     disk: &Arc<CowDisk>,
     layout: &Layout,
+    work: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    if request.engine == Engine::Mount || !write::has_raw(plan) {
-        return bake(request, plan, disk, layout, progress);
+    if plan.by_kernel || !write::has_raw(plan) {
+        return bake(request, plan, disk, layout, work, progress);
     }
     let copy_and_bake = || {
         std::thread::scope(|scope| {
             let copy = scope.spawn(|| disk.materialize(progress));
-            let baked = bake(request, plan, disk, layout, progress);
+            let baked = bake(request, plan, disk, layout, work, progress);
             if baked.is_err() {
                 disk.give_up();
             }
@@ -389,23 +393,35 @@ fn copy_and_bake(
     write::on_device(disk.file(), copy_and_bake)
 }
 
-/// Grows table, root partition and root file system to a disk of `size` bytes.
+/// Grows table, root partition and root file system to a disk of `size` bytes; an XFS
+/// grows when the guest kernel has mounted it.
 fn grow(
+    engine: Engine,
     storage: &Arc<dyn Storage>,
     layout: Layout,
     size: u64,
     progress: &dyn Progress,
 ) -> Result<Layout> {
     let root = layout.root();
-    if layout.last() != root.number || root.file_system != FileSystem::Ext4 {
+    if layout.last() != root.number {
         return Err(Error::unsupported(format!(
-            "grow the disk: partition {} with the root file system is not the last one, or not ext4",
+            "grow the disk: partition {} with the root file system is not the last one",
             root.number
         ))
         .hint("leave diskSize away"));
     }
+    let is_xfs = root.file_system == FileSystem::Xfs;
+    if is_xfs && engine == Engine::Mount {
+        return Err(
+            Error::unsupported("grow the disk: the mount engine does not grow XFS")
+                .hint("leave --engine away, or leave diskSize away"),
+        );
+    }
     let gpt = disk::gpt::grow(storage.as_ref(), size, root.number)?;
     let layout = layout.with_table(&gpt)?;
+    if is_xfs {
+        return Ok(layout);
+    }
     let slice = layout.slice(storage, Target::Root)?;
     let growth = volume::ext4::grow::grow(&slice)?;
     progress.note(&format!(
@@ -421,27 +437,11 @@ fn bake(
     plan: &Plan,
     disk: &Arc<CowDisk>,
     layout: &Layout,
+    work: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let epoch = Timestamp {
-        seconds: plan.epoch,
-        nanoseconds: 0,
-    };
-    let mut volumes = if request.engine == Engine::Mount {
-        // A kernel wants the whole disk in a file.
-        disk.hand_over(progress)?;
-        progress.note("the kernel edits the file systems: asked for");
-        layout.mount(
-            disk.file(),
-            |target| plan.volumes.contains_key(&target),
-            epoch,
-        )
-    } else {
-        progress.note("this process edits the file systems: they are ext4 and FAT");
-        let storage: Arc<dyn Storage> = disk.clone();
-        layout.open(&storage, Access::Write, epoch)
-    }
-    .doing(|| format!("edit the base {}", base_name(&request.loaded.profile)))?;
+    let mut volumes = engine::open(request.engine, plan, disk, layout, work, progress)
+        .doing(|| format!("edit the base {}", base_name(&request.loaded.profile)))?;
     let applied = bake::apply(plan, &mut volumes, &contents(request), progress)?;
     progress.note(&format!(
         "baked {} files with {}",
@@ -496,7 +496,7 @@ fn check(
     for target in layout.partitions().keys() {
         let slice: Slice = layout.slice(storage, *target)?;
         let doing = || format!("check the {} file system", target.name());
-        let findings = match volume::check(&slice) {
+        let findings = match volume::check_partition(Arc::new(slice)) {
             Ok(findings) => findings,
             // A kernel may write what is not known here: it is not a failure, but
             // nobody may take it for a check that passed.

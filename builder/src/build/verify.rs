@@ -261,7 +261,7 @@ fn check_image(path: &Path, name: &str, progress: &dyn Progress) -> Result<Vec<C
     for target in layout.partitions().keys() {
         progress.check()?;
         let slice = layout.slice(&storage, *target)?;
-        let outcome = match volume::check(&slice) {
+        let outcome = match volume::check_partition(Arc::new(slice)) {
             Ok(findings) if findings.is_empty() => Outcome::Passed,
             Ok(findings) => Outcome::Failed(findings.join("; ")),
             Err(error) => Outcome::CouldNotRun(flat(&error)),

@@ -49,8 +49,10 @@ pub struct Baking {
 enum EngineArgument {
     /// The first that is right for what was found
     Auto,
-    /// This process
+    /// This process: ext4 and FAT
     InProcess,
+    /// A guest kernel, user-mode Linux: ext4 and XFS, without root
+    Agent,
     /// The kernel, by loop mounts: needs root
     Mount,
 }
@@ -71,6 +73,7 @@ impl Baking {
         match self.engine {
             EngineArgument::Auto => Engine::Auto,
             EngineArgument::InProcess => Engine::InProcess,
+            EngineArgument::Agent => Engine::Agent,
             EngineArgument::Mount => Engine::Mount,
         }
     }

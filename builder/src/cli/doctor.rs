@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
+use nodekiln::volume::agent::Kernel;
 use nodekiln::{Class, Error, Result, environment};
 use nodekiln_qemu::Architecture;
 use nodekiln_qemu::doctor::{Check, examine};
@@ -25,6 +26,7 @@ impl Doctor {
     pub fn run(&self, context: &Context) -> Result<()> {
         let mut checks = vec![store()];
         checks.extend(["mmdebstrap", "mke2fs", "mkfs.vfat"].map(bootstrap_tool));
+        checks.push(guest_kernel());
         checks.extend(
             examine(Architecture::HOST.unwrap_or(Architecture::X86_64)).map_err(from_qemu)?,
         );
@@ -76,6 +78,36 @@ fn bootstrap_tool(name: &str) -> Check {
         found: found.map_or("not installed".to_owned(), |path| {
             path.display().to_string()
         }),
+    }
+}
+
+/// The kernel that edits XFS, tried.
+fn guest_kernel() -> Check {
+    let tried = Kernel::find().and_then(|kernel| {
+        kernel.try_out()?;
+        Ok(kernel)
+    });
+    let check = |usable, found, hint| Check {
+        name: "linux.uml".to_owned(),
+        usable,
+        required: false,
+        found,
+        hint,
+    };
+    match tried {
+        Ok(kernel) => check(
+            true,
+            format!("{}, for bases with XFS", kernel.program().display()),
+            None,
+        ),
+        Err(error) => {
+            let mut found = error.to_string();
+            if let Some(cause) = std::error::Error::source(&error) {
+                found.push_str(": ");
+                found.push_str(&cause.to_string());
+            }
+            check(false, found, error.hint_text().map(ToOwned::to_owned))
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Candidate {
     pub size: u64,
     /// File system by its superblock, if one is known.
     pub file_system: Option<FileSystem>,
+    /// What it is if it is none that is looked into: LVM, LUKS, btrfs.
+    pub foreign: Option<&'static str>,
     /// Label of the file system.
     pub label: String,
     /// What its top folder looks like.
@@ -78,17 +80,22 @@ pub fn probe(disk: &Arc<dyn Storage>, table: &Gpt) -> Result<Vec<Candidate>> {
         let slice = Slice::new(Arc::clone(disk), partition.bytes())
             .map_err(|error| Error::io(doing(), error))?;
         let file_system = volume::detect(&slice).map_err(|error| Error::io(doing(), error))?;
+        let foreign = match file_system {
+            Some(_) => None,
+            None => volume::detect_foreign(&slice).map_err(|error| Error::io(doing(), error))?,
+        };
         let mut candidate = Candidate {
             number: partition.number,
             type_guid: partition.type_guid,
             name: partition.name.clone(),
             size: partition.size(),
             file_system,
+            foreign,
             label: String::new(),
             content: Look::Other,
             problem: None,
         };
-        if matches!(file_system, Some(FileSystem::Ext4 | FileSystem::Fat)) {
+        if file_system.is_some() {
             match look_into(Arc::new(slice)) {
                 Ok((label, content)) => {
                     candidate.label = label;
@@ -165,9 +172,9 @@ pub fn look(image: &mut dyn super::Tree) -> Result<Look> {
 ///
 /// # Errors
 /// [`crate::Class::Input`] when there is no root, or more than one; the error
-/// lists what was seen. What hinders reading the only ext4 partition, or a
-/// separate `/boot`, when that is the reason. [`crate::Class::Unsupported`] when the only thing that
-/// can be the root has a file system that nodekiln cannot edit.
+/// lists what was seen. What hinders reading the only partition that can be the root, or a
+/// separate `/boot`, when that is the reason. [`crate::Class::Unsupported`] when the only
+/// thing that can be the root is LVM, LUKS or btrfs.
 pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
     let roots: Vec<&Candidate> = candidates
         .iter()
@@ -194,15 +201,14 @@ pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
             _ => None,
         }
     };
-    let boot = only(&|candidate| {
-        candidate.type_guid == Guid::EXTENDED_BOOT
-            && candidate.file_system == Some(FileSystem::Ext4)
-    })
-    .or_else(|| {
-        only(&|candidate| {
-            candidate.content == Look::Boot && candidate.file_system == Some(FileSystem::Ext4)
-        })
-    });
+    let of_linux = |candidate: &Candidate| {
+        matches!(
+            candidate.file_system,
+            Some(FileSystem::Ext4 | FileSystem::Xfs)
+        )
+    };
+    let boot = only(&|candidate| candidate.type_guid == Guid::EXTENDED_BOOT && of_linux(candidate))
+        .or_else(|| only(&|candidate| candidate.content == Look::Boot && of_linux(candidate)));
     // An EFI system partition that cannot be read is left alone: whoever wants
     // to write there asks `unusable_esp`.
     let esp = only(&|candidate| {
@@ -222,19 +228,23 @@ pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
 
 fn no_root(candidates: Vec<Candidate>) -> Error {
     let seen = describe(candidates.iter());
-    let xfs = candidates
+    let foreign = candidates
         .iter()
-        .find(|candidate| candidate.file_system == Some(FileSystem::Xfs));
-    if let Some(xfs) = xfs {
+        .find_map(|candidate| Some((candidate.number, candidate.foreign?)));
+    if let Some((number, name)) = foreign {
         return Error::unsupported(format!(
-            "find the root partition: partition {} is XFS, which nodekiln cannot edit yet:\n{seen}",
-            xfs.number
+            "find the root partition: partition {number} is {name}, which nodekiln does not look into:\n{seen}"
         ))
-        .hint("take a base whose root is ext4 (Debian and Ubuntu cloud images are)");
+        .hint("take a base whose root is ext4 or XFS in a partition of its own");
     }
     if let Some(problem) = candidates
         .into_iter()
-        .filter(|candidate| candidate.file_system == Some(FileSystem::Ext4))
+        .filter(|candidate| {
+            matches!(
+                candidate.file_system,
+                Some(FileSystem::Ext4 | FileSystem::Xfs)
+            )
+        })
         .find_map(|candidate| candidate.problem)
     {
         return problem.context("find the root partition");
@@ -242,7 +252,7 @@ fn no_root(candidates: Vec<Candidate>) -> Error {
     Error::input(format!(
         "find the root partition: no partition holds an installed system:\n{seen}"
     ))
-    .hint("the base must be the disk of an installed system with an ext4 root; encrypted disks and LVM are not looked into")
+    .hint("the base must be the disk of an installed system with an ext4 or XFS root; encrypted disks, LVM and btrfs are not looked into")
 }
 
 fn describe<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> String {
@@ -252,7 +262,7 @@ fn describe<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> String {
                 Some(FileSystem::Ext4) => "ext4",
                 Some(FileSystem::Fat) => "FAT",
                 Some(FileSystem::Xfs) => "XFS",
-                None => "no known file system",
+                None => candidate.foreign.unwrap_or("no known file system"),
             };
             format!(
                 "  partition {}: {file_system}, {} MiB, name '{}', label '{}', type {}",
@@ -283,6 +293,7 @@ mod tests {
             name: String::new(),
             size: 1 << 30,
             file_system,
+            foreign: None,
             label: format!("volume-{number}"),
             content,
             problem: None,
@@ -344,9 +355,28 @@ mod tests {
     }
 
     #[test]
-    fn says_that_xfs_is_not_edited_yet() {
-        let error =
-            choose(vec![candidate(1, Some(FileSystem::Xfs), Look::Other)]).expect_err("XFS");
-        assert_eq!(error.class(), Class::Unsupported);
+    fn says_what_it_does_not_look_into() {
+        for name in ["LVM", "LUKS (encrypted)", "btrfs"] {
+            let mut root = candidate(4, None, Look::Other);
+            root.foreign = Some(name);
+            let error = choose(vec![candidate(2, Some(FileSystem::Xfs), Look::Boot), root])
+                .expect_err("no root that is looked into");
+            assert_eq!(error.class(), Class::Unsupported);
+            let said = error.to_string();
+            assert!(
+                said.contains(&format!("partition 4 is {name}, which")),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn finds_the_layout_of_rhel() {
+        let all = vec![
+            candidate(3, Some(FileSystem::Xfs), Look::Boot),
+            candidate(4, Some(FileSystem::Xfs), Look::System),
+        ];
+        let found = choose(all).expect("one root");
+        assert_eq!((found.root, found.boot), (4, Some(3)));
     }
 }

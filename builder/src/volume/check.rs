@@ -1,9 +1,23 @@
 //! Checks a file system of any kind that nodekiln writes.
 
+use std::sync::Arc;
+
+use super::{FileSystem, detect, ext4, fat, guard, xfs::Xfs};
 use crate::disk::Storage;
 use crate::error::{Error, Result};
 
-use super::{FileSystem, detect, ext4, fat};
+/// As [`check`], for XFS too.
+///
+/// # Errors
+/// As [`check`]; what opening an XFS gives.
+pub fn check_partition(storage: Arc<dyn Storage>) -> Result<Vec<String>> {
+    let found =
+        detect(storage.as_ref()).map_err(|error| Error::io("look at the file system", error))?;
+    match found {
+        Some(FileSystem::Xfs) => guard::catch("check the XFS file system", || Xfs::check(&storage)),
+        _ => check(storage.as_ref()),
+    }
+}
 
 /// Checks the file system on `storage`, with code that shares nothing with what
 /// writes it. An empty list means that it is sound.

@@ -54,7 +54,7 @@ pub(super) fn open(
     })
 }
 
-fn catch<T>(doing: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch<T>(doing: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
     let outside = INSIDE.replace(true);
     let done = catch_unwind(AssertUnwindSafe(call));
     INSIDE.set(outside);
@@ -75,7 +75,7 @@ fn damaged(doing: &str, why: &str) -> Error {
         doing,
         format!("the file system is damaged or hostile{why}"),
     )
-    .hint("run e2fsck -fn (ext4) or fsck.vfat -n (FAT) on a copy of the partition")
+    .hint("run e2fsck -fn (ext4), fsck.vfat -n (FAT) or xfs_repair -n (XFS) on a copy of the partition")
 }
 
 impl Guarded {

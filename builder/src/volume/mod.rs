@@ -11,6 +11,7 @@
 //! times of folders change only by [`Volume::set_attributes`], so that the same
 //! operations give the same bytes.
 
+pub mod agent;
 mod check;
 pub mod ext4;
 pub mod fat;
@@ -25,12 +26,13 @@ mod need;
 mod open;
 mod refusal;
 mod tree;
+pub mod xfs;
 
-pub use check::check;
+pub use check::{check, check_partition};
 pub use first_mount::FirstMount;
 pub use guard::panics_are_errors;
 pub use need::{Need, NeedOf};
-pub use open::{Access, detect, open};
+pub use open::{Access, detect, detect_foreign, open, open_for_agent};
 pub use tree::{create_parents, read_to_vec, remove_tree};
 
 use std::collections::BTreeMap;
@@ -48,7 +50,7 @@ pub enum FileSystem {
     Ext4,
     /// FAT12, FAT16 and FAT32.
     Fat,
-    /// XFS: recognised, edited only through a kernel.
+    /// XFS: read in this process, edited through a kernel.
     Xfs,
 }
 

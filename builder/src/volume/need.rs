@@ -60,13 +60,17 @@ impl Need {
             _ => blocks(item.size),
         };
         // About 90 bytes lie in an inode of 256.
-        let attributes = u64::from(self.file_system == FileSystem::Ext4 && item.xattrs > 48);
+        let attributes = u64::from(self.file_system != FileSystem::Fat && item.xattrs > 48);
         self.inodes += 1;
         self.bytes = self.bytes.saturating_add(
             content
                 .saturating_add(attributes)
                 .saturating_mul(self.block_size),
         );
+        if self.file_system == FileSystem::Xfs {
+            // Inodes are made where there is room, of 512 bytes as a rule.
+            self.bytes = self.bytes.saturating_add(1024);
+        }
         self.names += match self.file_system {
             FileSystem::Fat => 32 * (1 + (item.name as u64).div_ceil(13)),
             _ => 8 + (item.name as u64).next_multiple_of(4),

@@ -3,8 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use super::agent::{Agent, Growth, Place};
 use super::ext4::{self, Ext4};
 use super::refusal::{refuse, storage_failed};
+use super::xfs::Xfs;
 use super::{FileSystem, Problem, Timestamp, Volume, fat, guard};
 use crate::disk::Storage;
 use crate::error::Result;
@@ -42,12 +44,70 @@ pub fn detect(storage: &dyn Storage) -> io::Result<Option<FileSystem>> {
     })
 }
 
+/// What lies on `storage` that nodekiln knows by name and does not look into.
+///
+/// # Errors
+/// What the storage gives.
+pub fn detect_foreign(storage: &dyn Storage) -> io::Result<Option<&'static str>> {
+    let holds = |offset: u64, magic: &[u8]| {
+        let mut found = vec![0; magic.len()];
+        if storage.size() < offset + magic.len() as u64 {
+            return Ok(false);
+        }
+        storage.read_at(&mut found, offset)?;
+        Ok::<_, io::Error>(found == magic)
+    };
+    // cryptsetup: docs/on-disk-format-luks2.pdf, "Binary header".
+    if holds(0, b"LUKS\xBA\xBE")? {
+        return Ok(Some("LUKS (encrypted)"));
+    }
+    // LVM2: lib/label/label.h; the label lies in one of the first four sectors.
+    for sector in 0..4 {
+        if holds(sector * 512, b"LABELONE")? {
+            return Ok(Some("LVM"));
+        }
+    }
+    // Linux: include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC.
+    if holds((64 << 10) + 64, b"_BHRfS_M")? {
+        return Ok(Some("btrfs"));
+    }
+    Ok(None)
+}
+
+/// Opens the file system on `storage`, the bytes that `place` names, to be edited by a
+/// guest kernel. With `grow` it fills its partition first.
+///
+/// # Errors
+/// As [`open`], and as [`Agent::new`]; [`Problem::NotSupported`] to grow another than XFS.
+pub fn open_for_agent(
+    storage: &Arc<dyn Storage>,
+    place: Place,
+    epoch: Timestamp,
+    grow: bool,
+) -> Result<Box<dyn Volume>> {
+    let base = open(Arc::clone(storage), Access::Read, Timestamp::default())?;
+    let growth = if grow { growth(storage)? } else { None };
+    Ok(Box::new(Agent::new(base, place, epoch, growth)?))
+}
+
+fn growth(storage: &Arc<dyn Storage>) -> Result<Option<Growth>> {
+    let doing = "grow the file system";
+    match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
+        Some(FileSystem::Xfs) => guard::catch(doing, || Ok(Xfs::open(storage)?.growth())),
+        _ => Err(refuse(
+            Problem::NotSupported,
+            doing,
+            "a guest kernel grows XFS alone",
+        )),
+    }
+}
+
 /// Opens the file system on `storage` with the engine that works in this
 /// process. `epoch` stands for the present: every time stamp that the operations
 /// do not name takes it, so that the same operations give the same bytes.
 ///
 /// # Errors
-/// [`Problem::NotSupported`] for XFS, for features that nodekiln does not
+/// [`Problem::NotSupported`] to write XFS, for features that nodekiln does not
 /// maintain and for what is no file system; [`Problem::Damaged`] for what
 /// contradicts itself, was not unmounted or has errors recorded.
 pub fn open(
@@ -63,12 +123,15 @@ pub fn open(
         Some(FileSystem::Fat) => guard::open(doing, || {
             Ok(Box::new(fat::Fat::open(storage, access, epoch)?))
         }),
+        Some(FileSystem::Xfs) if access == Access::Read => {
+            guard::open(doing, || Ok(Box::new(Xfs::open(&storage)?)))
+        }
         Some(FileSystem::Xfs) => Err(refuse(
             Problem::NotSupported,
             doing,
             "it is XFS, which no engine of this process edits",
         )
-        .hint("edit it through the kernel, as root, with: --engine mount")),
+        .hint("a kernel edits it: --engine agent, or as root --engine mount")),
         None => Err(refuse(
             Problem::NotSupported,
             doing,

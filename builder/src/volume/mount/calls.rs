@@ -17,6 +17,8 @@ const PIECE: usize = 1 << 20;
 /// Largest extended attribute, and largest list of them, in bytes
 /// (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const XATTR_MAX: usize = 64 << 10;
+/// How XFS keeps access control lists, which it tells by the names of programs too.
+const STORED_LISTS: &[u8] = b"trusted.SGI_ACL_";
 
 pub(super) fn xattrs(path: &[u8], doing: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let failed = |errno| translate(doing, errno);
@@ -30,7 +32,7 @@ pub(super) fn xattrs(path: &[u8], doing: &str) -> Result<BTreeMap<String, Vec<u8
     let mut value = vec![0u8; XATTR_MAX];
     for name in names[..length]
         .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
+        .filter(|name| !name.is_empty() && !name.starts_with(STORED_LISTS))
     {
         let name = String::from_utf8_lossy(name).into_owned();
         let length = rustix::fs::lgetxattr(path, name.as_str(), &mut value[..]).map_err(failed)?;
@@ -67,7 +69,7 @@ pub(super) fn times(modified: Timestamp) -> Timestamps {
     }
 }
 
-pub(super) fn translate(doing: &str, errno: Errno) -> Error {
+pub(in crate::volume) fn translate(doing: &str, errno: Errno) -> Error {
     let problem = match errno {
         Errno::NOENT => Problem::NotFound,
         Errno::EXIST => Problem::Exists,

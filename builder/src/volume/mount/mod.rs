@@ -19,8 +19,10 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
+pub(super) use self::calls::translate;
+
 use self::attach::Attached;
-use self::calls::{failed_write, fill, kind_of, modified_of, times, translate, xattrs};
+use self::calls::{failed_write, fill, kind_of, modified_of, times, xattrs};
 use self::image::ReadOnly;
 use super::refusal::refuse;
 use super::{

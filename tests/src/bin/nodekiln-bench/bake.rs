@@ -1,17 +1,27 @@
-//! The in-process bake as a program of its own, so that its memory is its own.
+//! The bake as a program of its own, so that its memory is its own.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodekiln::volume::{Access, open};
+use nodekiln::disk::Storage as _;
+use nodekiln::volume::agent::Kernel;
+use nodekiln::volume::{Access, FileSystem, detect, open};
 use nodekiln_tests::volumes::{EPOCH, RawFile, at, plain};
+use nodekiln_tests::xfs::through;
 
-/// Lays the folder `payload` into the ext4 image `image` and syncs it.
+/// Lays the folder `payload` into the image `image` and syncs it: in process into ext4, by
+/// the guest kernel into XFS.
 pub fn bake(image: &Path, payload: &Path) {
     let storage = RawFile::open(image).expect("the image can be opened");
-    let mut volume =
-        open(Arc::new(storage), Access::Write, EPOCH).expect("the volume can be opened");
+    let range = 0..storage.size();
+    let kind = detect(&storage).expect("the image can be read");
+    let mut volume = if kind == Some(FileSystem::Xfs) {
+        let kernel = Kernel::find().expect("user-mode Linux is installed");
+        through(kernel, image, range, false).expect("the volume can be opened")
+    } else {
+        open(Arc::new(storage), Access::Write, EPOCH).expect("the volume can be opened")
+    };
     let mut left = vec![PathBuf::new()];
     while let Some(inside) = left.pop() {
         let mut entries: Vec<_> = fs::read_dir(payload.join(&inside))

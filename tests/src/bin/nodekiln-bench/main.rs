@@ -25,8 +25,9 @@ use settings::Settings;
 use subjects::Bench;
 
 /// In the order of the report.
-const EXPERIMENTS: [&str; 6] = [
+const EXPERIMENTS: [&str; 7] = [
     "ext4",
+    "xfs",
     "build",
     "size",
     "virt-customize",
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
             eprintln!("  {name}");
             experiments.push(match name {
                 "ext4" => ext4(&bench),
+                "xfs" => xfs(&bench),
                 "build" => build(&bench),
                 "size" => size(&bench),
                 "virt-customize" => virt_customize(&bench),
@@ -117,6 +119,18 @@ fn ext4(bench: &Bench<'_>) -> Experiment {
         limit: 128.0,
         at_least: false,
     });
+    result
+}
+
+fn xfs(bench: &Bench<'_>) -> Experiment {
+    let mut result = Experiment::new(
+        "xfs",
+        "The payload goes into an empty XFS of 4 GiB and to the device: by the guest kernel, boot and copy of the contents to its second disk included, and by root with a loop mount, tar, unmount and sync. Memory and processor time of the guest kernel are part of it.",
+    );
+    let subjects = bench.xfs();
+    let samples = interleaved(&subjects, bench.settings.rounds, &log(bench));
+    result.add(&subjects, samples);
+    result.ratio(0, 1, 6.0, false);
     result
 }
 

@@ -65,31 +65,49 @@ impl<'a> Bench<'a> {
 
     /// In process and through a loop mount, into an empty ext4 of 4 GiB.
     pub fn ext4(&self) -> Vec<Subject<'a>> {
-        let folder = self.work("ext4");
+        self.payload_into("in process", &["mkfs.ext4", "-q", "-F"], &["e2fsck", "-fn"])
+    }
+
+    /// By a guest kernel and through a loop mount, into an empty XFS of 4 GiB.
+    pub fn xfs(&self) -> Vec<Subject<'a>> {
+        self.payload_into(
+            "guest kernel",
+            &["mkfs.xfs", "-q"],
+            &["xfs_repair", "-n", "-f"],
+        )
+    }
+
+    fn payload_into(
+        &self,
+        name: &'static str,
+        make: &[&str],
+        check: &'static [&'static str],
+    ) -> Vec<Subject<'a>> {
+        let folder = self.work(make[0]);
         empty(&folder);
         let archive = folder.join("payload.tar");
         let payload = text(&self.payload);
         must("tar", &["-C", &payload, "-c", ".", "-f"], &archive);
         let base = blank(&folder, "base", 4 << 30);
-        must("mkfs.ext4", &["-q", "-F"], &base);
+        must(make[0], &make[1..], &base);
         let (image, point) = (folder.join("image"), folder.join("mounted"));
         fs::create_dir_all(&point).expect("make the mount point");
         let itself = std::env::current_exe().expect("the program knows its path");
         let ours = [&itself, Path::new("bake"), &image, &self.payload].map(text);
         let theirs = shell(LOOP_MOUNT, &[&image, &point, &archive]);
-        let fresh = move |check: bool| {
+        let fresh = move |is_checked: bool| {
             let (base, image) = (base.clone(), image.clone());
             move || {
                 // What the last run made must be sound, too.
-                if check && image.exists() {
-                    run("e2fsck", &["-fn", &text(&image)]);
+                if is_checked && image.exists() {
+                    must(check[0], &check[1..], &image);
                 }
                 must("cp", &["--sparse=always", &text(&base)], &image);
             }
         };
         vec![
             Subject {
-                name: "in process",
+                name,
                 prepare: Box::new(fresh(false)),
                 command: ours.to_vec(),
             },

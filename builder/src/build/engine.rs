@@ -1,0 +1,134 @@
+//! Which code edits which file system, and why.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Engine;
+use super::layout::{Layout, Part};
+use crate::disk::{CowDisk, Storage};
+use crate::error::{Context as _, Result};
+use crate::plan::{Plan, Target};
+use crate::progress::Progress;
+use crate::volume::agent::{Kernel, Place};
+use crate::volume::{self, Access, FileSystem, Timestamp, Volume};
+
+/// Whether a kernel edits a file system of `layout`: what it writes differs from time to
+/// time, and it wants the whole disk in a file.
+pub(super) fn is_kernel(engine: Engine, layout: &Layout) -> bool {
+    match engine {
+        Engine::Mount | Engine::Agent => true,
+        Engine::Auto | Engine::InProcess => layout
+            .parts()
+            .any(|(_, part)| part.file_system == FileSystem::Xfs),
+    }
+}
+
+/// Opens the volumes for the changes of `plan`. `work` is a folder for files of this
+/// build.
+pub(super) fn open(
+    engine: Engine,
+    plan: &Plan,
+    disk: &Arc<CowDisk>,
+    layout: &Layout,
+    work: &Path,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<Target, Box<dyn Volume>>> {
+    let epoch = Timestamp {
+        seconds: plan.epoch,
+        nanoseconds: 0,
+    };
+    let wanted = |target: Target| plan.volumes.contains_key(&target);
+    let storage: Arc<dyn Storage> = disk.clone();
+    let choice = choose(engine, plan, layout)?;
+    progress.note(&choice.to_string());
+    let kernel = match choice {
+        Choice::InProcess => return layout.open(&storage, Access::Write, epoch),
+        Choice::Mount(_) => {
+            disk.hand_over(progress)?;
+            return layout.mount(disk.file(), wanted, epoch);
+        }
+        Choice::Agent(kernel, _) => kernel,
+    };
+    disk.hand_over(progress)?;
+    // A name that lasts as long as the file is open, and holds nothing that the guest
+    // kernel takes for the end of a name.
+    let image = PathBuf::from(format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        disk.file().as_raw_fd()
+    ));
+    let open = |target: Target, part: &Part| {
+        let slice: Arc<dyn Storage> = Arc::new(layout.slice(&storage, target)?);
+        if !wanted(target) {
+            return volume::open(slice, Access::Read, epoch);
+        }
+        if part.file_system == FileSystem::Fat
+            || part.file_system == FileSystem::Ext4 && engine != Engine::Agent
+        {
+            return volume::open(slice, Access::Write, epoch);
+        }
+        let place = Place {
+            image: image.clone(),
+            range: part.bytes.clone(),
+            work: work.to_owned(),
+            kernel: kernel.clone(),
+        };
+        let grows = target == Target::Root
+            && plan.disk_size.is_some()
+            && part.file_system == FileSystem::Xfs;
+        volume::open_for_agent(&slice, place, epoch, grows)
+    };
+    layout
+        .parts()
+        .map(|(target, part)| {
+            let volume =
+                open(target, part).doing(|| format!("open the {} partition", target.name()))?;
+            Ok((target, volume))
+        })
+        .collect()
+}
+
+/// What edits, and why.
+#[derive(Debug)]
+enum Choice {
+    InProcess,
+    Agent(Kernel, &'static str),
+    Mount(&'static str),
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InProcess => {
+                formatter.write_str("this process edits the file systems: they are ext4 and FAT")
+            }
+            Self::Agent(kernel, why) => write!(
+                formatter,
+                "a guest kernel ({}) edits the file systems: {why}",
+                kernel.program().display()
+            ),
+            Self::Mount(why) => write!(formatter, "the kernel edits the file systems: {why}"),
+        }
+    }
+}
+
+fn choose(engine: Engine, plan: &Plan, layout: &Layout) -> Result<Choice> {
+    let has_xfs = layout.parts().any(|(target, part)| {
+        part.file_system == FileSystem::Xfs && plan.volumes.contains_key(&target)
+    });
+    Ok(match engine {
+        Engine::Mount => Choice::Mount("asked for"),
+        Engine::Agent => Choice::Agent(Kernel::find()?, "asked for"),
+        Engine::InProcess => Choice::InProcess,
+        Engine::Auto if !has_xfs => Choice::InProcess,
+        Engine::Auto => match Kernel::find() {
+            Ok(kernel) => Choice::Agent(kernel, "no library writes XFS rightly"),
+            Err(_) if rustix::process::geteuid().is_root() => {
+                Choice::Mount("it is XFS, and user-mode Linux is not there")
+            }
+            Err(error) => return Err(error),
+        },
+    })
+}

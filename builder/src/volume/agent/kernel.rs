@@ -1,0 +1,238 @@
+//! The guest kernel: user-mode Linux, an ordinary process that needs no rights.
+//!
+//! It is given three files as disks and ends by itself. What it prints only explains
+//! an end without an answer.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nodekiln_agent::{BLOCK, Outcome};
+
+use super::cpio;
+use crate::environment;
+use crate::error::{Class, Context as _, Error, Result};
+use crate::task::{Finished, Task};
+
+/// The program of Debian's and Ubuntu's package `user-mode-linux`.
+const PROGRAM: &str = "linux.uml";
+/// Memory of the guest, in MiB. It takes from the host what it touches: about 90.
+const MEMORY: u64 = 512;
+/// What a folder for the guest's memory has to have free, in bytes.
+const MEMORY_ROOM: u64 = MEMORY << 20;
+/// Longest time that it may take whatever it has to do: a hundred times a boot.
+const LEAST_TIME: Duration = Duration::from_secs(120);
+/// How long a try may take.
+const TRY_TIME: Duration = Duration::from_secs(30);
+/// Bytes of content that the slowest disk takes in a second.
+const SLOWEST: u64 = 4 << 20;
+/// Operations that the slowest processor does in a second.
+const FEWEST: u64 = 100;
+/// Last bytes of the console that an error shows.
+const SHOWN: usize = 600;
+
+/// A kernel that can be started, and the agent for it.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    program: PathBuf,
+    agent: Vec<u8>,
+    limit: Option<Duration>,
+}
+
+/// What a kernel is started with.
+#[derive(Debug)]
+pub(super) struct Disks<'a> {
+    /// The image.
+    pub image: &'a Path,
+    /// What the agent reads: a name in the folder of the run.
+    pub payload: &'a str,
+    /// Bytes of contents, and number of operations: what the time limit follows.
+    pub work: (u64, u64),
+}
+
+impl Kernel {
+    /// The kernel that is installed, with the agent that came along.
+    ///
+    /// # Errors
+    /// [`Class::Unsupported`] on another processor than x86-64;
+    /// [`Class::Environment`] when one of the two is missing.
+    pub fn find() -> Result<Self> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(Error::unsupported(
+                "edit XFS without root: user-mode Linux runs on x86-64 alone",
+            )
+            .hint("build on x86-64, or as root with --engine mount"));
+        }
+        let program = installed(PROGRAM).ok_or_else(|| {
+            Error::environment(format!(
+                "edit XFS without root: {PROGRAM} is not installed"
+            ))
+            .hint("install the package user-mode-linux (Debian, Ubuntu), or build as root with --engine mount")
+        })?;
+        Ok(Self::new(program, super::program::find()?))
+    }
+
+    /// `program` as the kernel, `agent` as its first program.
+    pub fn new(program: PathBuf, agent: Vec<u8>) -> Self {
+        Self {
+            program,
+            agent,
+            limit: None,
+        }
+    }
+
+    /// Ends it after `limit`, whatever it has to do.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Starts it with nothing to do: whether it runs here, and the agent in it.
+    ///
+    /// # Errors
+    /// [`Class::Environment`] with what the kernel said when it does not.
+    pub fn try_out(&self) -> Result<()> {
+        let folder = tempfile::Builder::new()
+            .prefix("nodekiln-agent-")
+            .tempdir()
+            .doing(|| "create a temporary folder".to_owned())?;
+        let empty = folder.path().join("empty");
+        std::fs::write(&empty, [0; BLOCK]).doing(|| "write an empty disk".to_owned())?;
+        let disks = Disks {
+            image: &empty,
+            payload: "empty",
+            work: (0, 0),
+        };
+        // It answers that this is no payload: it ran.
+        self.clone()
+            .limit(TRY_TIME)
+            .run(&disks, folder.path())
+            .map(drop)
+    }
+
+    /// Runs the agent to its end. `folder` takes files of this call.
+    ///
+    /// # Errors
+    /// [`Class::Environment`] when the kernel cannot be started, does not end, or dies
+    /// before it has answered.
+    pub(super) fn run(&self, disks: &Disks<'_>, folder: &Path) -> Result<Outcome> {
+        let doing = || "prepare the guest kernel".to_owned();
+        std::fs::write(folder.join("initramfs"), cpio::initramfs(&self.agent)).doing(doing)?;
+        let answer = folder.join("answer");
+        let disk = File::create(&answer).doing(doing)?;
+        disk.set_len(BLOCK as u64).doing(doing)?;
+        drop(disk);
+        // In the name of a disk the kernel takes `,` and `:` for the beginning of another:
+        // names of users stay out of it.
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(disks.image)
+            .doing(|| format!("open {}", disks.image.display()))?;
+        let image = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let (bytes, operations) = disks.work;
+        let limit = self.limit.unwrap_or_else(|| {
+            LEAST_TIME + Duration::from_secs(bytes / SLOWEST + operations / FEWEST)
+        });
+        let task = Task::new(&self.program)
+            .arg(format!("mem={MEMORY}M"))
+            // `d`: an image that looks like a copy-on-write file of this kernel is none,
+            // and names no other file. `r`: for reading.
+            .arg(format!("ubd0d={image}"))
+            .arg(format!("ubd1dr={}", disks.payload))
+            .args(["ubd2d=answer", "initrd=initramfs", "uml_dir=."])
+            .args(["con=null", "con0=null,fd:1", "quiet", "noreboot"])
+            // They measure how fast this machine computes checksums of RAID.
+            .arg("initcall_blacklist=raid6_select_algo,calibrate_xor_blocks")
+            .env("TMPDIR", memory_folder(folder)?)
+            .env("HOME", folder)
+            .in_folder(folder)
+            .limit(limit);
+        let finished = task.run().map_err(|error| {
+            error.context("run the guest kernel that edits XFS").hint(
+                "nodekiln doctor tells what it lacks; as root, --engine mount does without it",
+            )
+        })?;
+        drop(file);
+        let block = std::fs::read(&answer).doing(|| "read the agent's answer".to_owned())?;
+        Outcome::decode(&block).map_err(|malformed| died(&finished, malformed))
+    }
+}
+
+/// The error of a kernel that ended without an answer.
+fn died(finished: &Finished, malformed: nodekiln_agent::Malformed) -> Error {
+    let ended = finished.code.map_or("by a signal".to_owned(), |code| {
+        format!("with exit code {code}")
+    });
+    let mut said = String::from_utf8_lossy(&finished.stdout).into_owned();
+    said.push_str(&finished.stderr);
+    let said: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let said = said.join("; ");
+    let from = said.ceil_char_boundary(said.len().saturating_sub(SHOWN));
+    Error::new(
+        Class::Environment,
+        format!("edit XFS: the guest kernel ended {ended} before it was done ({malformed})"),
+    )
+    .caused_by(if said.is_empty() {
+        "it said nothing".to_owned()
+    } else {
+        format!("it said: {}", &said[from..])
+    })
+    .hint("nodekiln doctor tells whether it can run here: it needs ptrace, and a folder for temporary files from which programs can be started")
+}
+
+/// Where a program lies that [`Task`] would find.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The folder for the guest's memory: it maps a file there as program code. In a container
+/// `/dev/shm` often is too small, and too little shows as a fault in the middle.
+fn memory_folder(work: &Path) -> Result<PathBuf> {
+    let named = std::env::var_os(environment::TMPDIR)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
+    let candidates = [
+        Some(PathBuf::from("/dev/shm")),
+        named,
+        Some(PathBuf::from("/tmp")),
+        Some(work.to_owned()),
+    ];
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|folder| is_fit(folder))
+        .ok_or_else(|| {
+            Error::environment(format!(
+                "find a folder for the memory of the guest kernel: none of /dev/shm, TMPDIR, /tmp and {} has {MEMORY} MiB free and lets programs run",
+                work.display()
+            ))
+            .hint("name one with TMPDIR")
+        })
+}
+
+/// Whether the guest's memory can lie in `folder`.
+pub fn is_fit(folder: &Path) -> bool {
+    let Ok(found) = rustix::fs::statvfs(folder) else {
+        return false;
+    };
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let refused = rustix::fs::StatVfsMountFlags::NOEXEC | rustix::fs::StatVfsMountFlags::RDONLY;
+    let is_writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    free >= MEMORY_ROOM && !found.f_flag.intersects(refused) && is_writable
+}

@@ -1,0 +1,270 @@
+//! One door to all that is done with an XFS, for fuzzing.
+//!
+//! An input is no image but a list of patches of one: each changes a field where fields
+//! are, and checksums are made right again, so that what is tried comes past the first
+//! look. The guest kernel is not started: what it makes of an image is its own affair, in
+//! a process of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fs_ext4::checksum::linux_crc32c;
+
+use crate::ImagePath;
+use crate::disk::Storage;
+use crate::disk::memory::Memory;
+use crate::volume::agent::{Kernel, Place};
+use crate::volume::{
+    Access, Attributes, Kind, Timestamp, Volume, check_partition, open, open_for_agent, remove_tree,
+};
+
+/// Bytes that one patch takes of an input.
+const PATCH: usize = 8;
+/// Patches of one input; more would only slow it down.
+const PATCHES: usize = 64;
+/// Bytes of a file that are read.
+const READ: usize = 1 << 20;
+/// Blocks, sectors and inodes of the image, in bytes.
+const BLOCK: usize = 4096;
+const SECTOR: usize = 512;
+const INODE: usize = 512;
+/// Most folders that the image has room for.
+const FOLDERS: usize = 4096;
+
+/// Applies the patches `input` to the sound `image`, and does with it whatever a build
+/// does in this process: opens, checks, lists, reads, plans changes. It must end, without
+/// a panic but one that becomes an error, whatever the patches are.
+pub fn edit(image: &[u8], input: &[u8]) {
+    let mut bytes = image.to_vec();
+    patch(&mut bytes, input);
+    let size = bytes.len() as u64;
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
+    let _ = check_partition(Arc::clone(&storage));
+    if let Ok(mut volume) = open(Arc::clone(&storage), Access::Read, Timestamp::default()) {
+        let folders = read_all(volume.as_mut());
+        assert!(folders <= FOLDERS, "{folders} folders");
+    }
+    let place = Place {
+        image: PathBuf::from("/nonexistent"),
+        range: 0..size,
+        work: std::env::temp_dir(),
+        kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
+    };
+    if let Ok(mut volume) = open_for_agent(&storage, place, Timestamp::default(), true) {
+        change(volume.as_mut());
+    }
+}
+
+/// Walks the tree; gives the number of its folders.
+fn read_all(volume: &mut dyn Volume) -> usize {
+    let mut folders = 0;
+    let mut left = vec![ImagePath::root()];
+    let _ = volume.space();
+    while let Some(path) = left.pop() {
+        let _ = volume.metadata(&path);
+        let Ok(entries) = volume.read_directory(&path) else {
+            continue;
+        };
+        folders += 1;
+        for entry in entries {
+            let Ok(below) = path.join(&entry.name) else {
+                continue;
+            };
+            let _ = volume.metadata(&below);
+            match entry.kind {
+                Kind::Directory => left.push(below),
+                Kind::File => drop(volume.read_file(&below, &mut Bounded(READ))),
+                Kind::Symlink => drop(volume.read_link(&below)),
+                Kind::Special => {}
+            }
+        }
+    }
+    folders
+}
+
+/// Takes so many bytes and then refuses, as readers of small files do.
+struct Bounded(usize);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self
+            .0
+            .checked_sub(bytes.len())
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The paths of the seed image stand here.
+fn change(volume: &mut dyn Volume) {
+    let at = |path: &str| ImagePath::new(path).unwrap_or_else(|_| ImagePath::root());
+    let attributes = Attributes {
+        mode: 0o644,
+        uid: 1,
+        gid: 2,
+        modified: Timestamp::default(),
+        xattrs: BTreeMap::from([("user.a".to_owned(), vec![1; 300])]),
+    };
+    let _ = volume.remove_file(&at("/etc/pieces"));
+    let _ = volume.remove_file(&at("/etc/pipe"));
+    let _ = volume.append_file(&at("/etc/hostname"), &[7; 9000]);
+    let _ = volume.set_attributes(&at("/etc/again"), &attributes);
+    let _ = volume.write_file(&at("/usr/bin/large"), 1, &mut &[1_u8][..], &attributes);
+    let _ = volume.create_directory(&at("/etc/new"), &attributes);
+    let _ = volume.rename(&at("/usr"), &at("/etc/new/usr"));
+    let _ = volume.rename(&at("/etc/again"), &at("/many/a-name-that-is-long-enough-7"));
+    let _ = read_all(volume);
+    let _ = remove_tree(volume, &at("/many"));
+    let _ = remove_tree(volume, &at("/etc"));
+}
+
+fn get16(raw: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([raw[at], raw[at + 1]])
+}
+
+fn patch(bytes: &mut [u8], input: &[u8]) {
+    // Blocks with something in them; the log, whose records begin with this number, is
+    // another matter.
+    let used: Vec<usize> = (0..bytes.len() / BLOCK)
+        .map(|block| block * BLOCK)
+        .filter(|at| {
+            let block = &bytes[*at..*at + BLOCK];
+            !crate::disk::is_zero(block) && !block.starts_with(&[0xFE, 0xED, 0xBA, 0xBE])
+        })
+        .collect();
+    let inodes: Vec<usize> = used
+        .iter()
+        .flat_map(|at| (*at..*at + BLOCK).step_by(INODE))
+        .filter(|at| bytes[*at..].starts_with(b"IN"))
+        .collect();
+    for raw in input.chunks_exact(PATCH).take(PATCHES) {
+        let (kind, short) = (raw[0], usize::from(get16(raw, 2)));
+        let block = used[short % used.len()];
+        let inode = inodes[short % inodes.len()];
+        let place = usize::from(raw[1]);
+        let (at, length) = match kind % 8 {
+            // A word of a block.
+            0 | 1 => (block + place * 4 % 256, 4),
+            2 => (block + place * 16, 4),
+            // Superblock and headers of the group.
+            3 => (place, 4),
+            4 => (SECTOR * (1 + short % 3) + place, 4),
+            // A field of an inode.
+            5 => (inode + place, 2),
+            6 => (inode + place, 4),
+            // A piece of a file: where it begins, where it lies, how long it is.
+            _ => {
+                piece(&mut bytes[inode + 176 + 16 * (place % 4)..], &raw[4..]);
+                continue;
+            }
+        };
+        bytes[at..at + length].copy_from_slice(&raw[4..4 + length]);
+    }
+    for at in used {
+        seal(&mut bytes[at..at + BLOCK]);
+    }
+}
+
+/// Makes the record of an extent (Linux, `xfs_bmbt_rec`).
+fn piece(record: &mut [u8], wish: &[u8]) {
+    let start = u64::from(wish[0]) << (wish[0] % 40);
+    let block = u64::from(get16(wish, 1));
+    let count = u64::from(wish[3]) << (wish[3] % 14);
+    let high = (start << 9) & (u64::MAX >> 1);
+    record[..8].copy_from_slice(&high.to_be_bytes());
+    record[8..16].copy_from_slice(&(block << 21 | count & 0x1F_FFFF).to_be_bytes());
+}
+
+/// Makes the checksums of a block right, whatever it holds.
+fn seal(block: &mut [u8]) {
+    // Where the checksum lies, by the number that a block or sector begins with; folders
+    // and attributes have theirs at 8.
+    let sectors: [(&[u8], usize); 4] = [
+        (b"XFSB", 224),
+        (b"XAGF", 216),
+        (b"XAGI", 312),
+        (b"XAFL", 32),
+    ];
+    for sector in block.chunks_exact_mut(SECTOR) {
+        if sector.starts_with(b"IN") {
+            sum(sector, 100);
+        }
+        if let Some((_, at)) = sectors.iter().find(|(magic, _)| sector.starts_with(magic)) {
+            sum(sector, *at);
+        }
+    }
+    let whole: [(&[u8], usize); 12] = [
+        (b"AB3B", 52),
+        (b"AB3C", 52),
+        (b"IAB3", 52),
+        (b"FIB3", 52),
+        (b"RMB3", 52),
+        (b"R3FC", 52),
+        (b"BMA3", 64),
+        (b"XDB3", 4),
+        (b"XDD3", 4),
+        (b"XDF3", 4),
+        (b"XSLM", 12),
+        (b"XARM", 12),
+    ];
+    if let Some((_, at)) = whole.iter().find(|(magic, _)| block.starts_with(magic)) {
+        sum(block, *at);
+    }
+    // XFS_DIR3_LEAF1_MAGIC, XFS_DIR3_LEAFN_MAGIC, XFS_ATTR3_LEAF_MAGIC, XFS_DA3_NODE_MAGIC.
+    if matches!(get16(block, 8), 0x3DF1 | 0x3DFF | 0x3BEE | 0x3EBE) {
+        sum(block, 12);
+    }
+}
+
+fn sum(bytes: &mut [u8], at: usize) {
+    bytes[at..at + 4].fill(0);
+    let sum = !linux_crc32c(u32::MAX, bytes);
+    bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Vec<u8> {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fixtures/xfs.zst");
+        let packed = std::fs::read(path).expect("the image is there");
+        zstd::decode_all(&packed[..]).expect("zstd")
+    }
+
+    #[test]
+    fn the_image_is_sound_and_takes_every_change() {
+        let mut bytes = image();
+        patch(&mut bytes, &[]);
+        assert!(bytes == image(), "checksums are made as Linux makes them");
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
+        let found = check_partition(Arc::clone(&storage)).expect("runs");
+        assert_eq!(found, Vec::<String>::new());
+        let mut volume =
+            open(Arc::clone(&storage), Access::Read, Timestamp::default()).expect("opens");
+        assert_eq!(read_all(volume.as_mut()), 5);
+        let place = Place {
+            image: PathBuf::from("/nonexistent"),
+            range: 0..storage.size(),
+            work: std::env::temp_dir(),
+            kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
+        };
+        let mut volume =
+            open_for_agent(&storage, place, Timestamp::default(), false).expect("opens");
+        change(volume.as_mut());
+        assert_eq!(read_all(volume.as_mut()), 1, "all was removed");
+    }
+
+    #[test]
+    fn survives_the_fuzz_corpus_and_its_mutations() {
+        let image = image();
+        crate::seeds::replay("xfs", 25, |input| edit(&image, input));
+    }
+}

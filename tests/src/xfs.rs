@@ -1,0 +1,244 @@
+//! XFS for tests: file systems made by mkfs, the guest kernel that edits them, and the
+//! programs of others that judge.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use nodekiln::disk::{Slice, Storage};
+use nodekiln::volume::agent::{Kernel, Place, installed};
+use nodekiln::volume::{Access, Volume, open, open_for_agent};
+
+use crate::program;
+use crate::small_base::{ESP_SIZE, ESP_START, MIB, ROOT_START, text};
+use crate::volumes::{EPOCH, RawFile, at, blank, bytes, must, plain, run, through_kernel};
+
+/// mkfs.xfs as the distributions call it.
+pub const LAYOUTS: &[(&str, &[&str])] = &[
+    ("rhel-8", &["-m", "bigtime=0,inobtcount=0"]),
+    ("rhel-9", &[]),
+    ("reverse mapping", &["-m", "rmapbt=1"]),
+    (
+        "al2023",
+        &[
+            "-s",
+            "size=4096",
+            "-d",
+            "su=512k,sw=1,agcount=2",
+            "-n",
+            "size=16384",
+            "-l",
+            "su=16k,size=64m",
+        ],
+    ),
+];
+
+/// Size of the images in bytes: mkfs.xfs makes none below 300 MB.
+pub const SIZE: u64 = 320 << 20;
+
+/// The agent, built when it has to be.
+pub fn agent() -> &'static Path {
+    static AGENT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let printed = program::script("build-agent", "");
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(printed)
+    });
+    &AGENT
+}
+
+/// The kernel that is installed, with the agent of this tree.
+pub fn kernel() -> Kernel {
+    let program = installed("linux.uml").expect("user-mode-linux must be installed");
+    Kernel::new(
+        program,
+        std::fs::read(agent()).expect("the agent was built"),
+    )
+}
+
+/// An XFS of `size` bytes.
+pub fn make(folder: &Path, name: &str, options: &[&str], size: u64) -> PathBuf {
+    let image = blank(folder, name, size);
+    let mut arguments = vec![
+        "-q",
+        "-L",
+        "root",
+        "-m",
+        "uuid=6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d",
+    ];
+    arguments.extend_from_slice(options);
+    must("mkfs.xfs", &arguments, &image);
+    image
+}
+
+/// Copies an image; zeros stay holes.
+pub fn copy(from: &Path, to: &Path) {
+    program::run(
+        "cp",
+        &[
+            "--sparse=always",
+            &from.to_string_lossy(),
+            &to.to_string_lossy(),
+        ],
+    );
+}
+
+/// Opens the partition `range` of an image to be edited by a guest kernel.
+pub fn through(
+    kernel: Kernel,
+    image: &Path,
+    range: std::ops::Range<u64>,
+    grow: bool,
+) -> nodekiln::Result<Box<dyn Volume>> {
+    let storage: Arc<dyn Storage> = Arc::new(RawFile::open(image).expect("image opened"));
+    let storage: Arc<dyn Storage> = Arc::new(Slice::new(storage, range.clone()).expect("slice"));
+    let place = Place {
+        image: image.to_owned(),
+        range,
+        work: image.parent().expect("images lie in folders").to_owned(),
+        kernel,
+    };
+    open_for_agent(&storage, place, EPOCH, grow)
+}
+
+/// Opens an image without partitions to be edited by the guest kernel.
+pub fn through_agent(image: &Path) -> nodekiln::Result<Box<dyn Volume>> {
+    let size = std::fs::metadata(image).expect("image is there").len();
+    through(kernel(), image, 0..size, false)
+}
+
+/// Opens an image for reading in this process.
+pub fn reading(image: &Path) -> nodekiln::Result<Box<dyn Volume>> {
+    let storage = RawFile::open(image).expect("image opened");
+    open(Arc::new(storage), Access::Read, EPOCH)
+}
+
+/// Gives a base what images have: a large folder of which a third was removed, a file in
+/// many pieces, devices, access control lists, holes, a folder that hands its group on.
+pub fn populate(image: &Path) {
+    let mut volume = through_kernel(image, Access::Write);
+    for (folder, mode) in [("/old", 0o2755), ("/old/lib", 0o755), ("/many", 0o755)] {
+        volume
+            .create_directory(&at(folder), &plain(mode))
+            .expect("folder");
+    }
+    for number in 0..300u64 {
+        let path = at(&format!("/old/entry-{number:03}"));
+        let data = bytes(number, (number * 97 % 9000) as usize);
+        volume
+            .write_file(&path, data.len() as u64, &mut &data[..], &plain(0o644))
+            .expect("file");
+    }
+    for number in 0..2000u64 {
+        let path = at(&format!("/many/a-name-of-some-length-{number:05}"));
+        volume
+            .write_file(&path, 0, &mut &b""[..], &plain(0o600))
+            .expect("file");
+    }
+    for number in (0..300).step_by(3) {
+        volume
+            .remove_file(&at(&format!("/old/entry-{number:03}")))
+            .expect("removed");
+    }
+    // Two files that grow in turn lie in each other's way.
+    for name in ["/old/first", "/old/second"] {
+        volume
+            .write_file(&at(name), 0, &mut &b""[..], &plain(0o644))
+            .expect("file");
+    }
+    for piece in 0..24 {
+        for name in ["/old/first", "/old/second"] {
+            volume
+                .append_file(&at(name), &bytes(piece, 70_000))
+                .expect("appended");
+        }
+    }
+    volume.finish().expect("unmounted");
+    by_hand(
+        image,
+        "mknod tty c 5 0; mkfifo pipe; truncate -s 10M holes; printf x >>holes
+         setfacl -m u:1000:rwx,m:rwx old/entry-001; setfacl -d -m g:100:rx old/lib
+         setfattr -n user.note -v something old/entry-002; cp --reflink=always old/first shared
+         i=0; while [ $i -lt 40 ]; do
+           setfattr -n user.attribute-$i -v \"$(printf %0200d $i)\" many; i=$((i + 1))
+         done",
+    );
+}
+
+/// Runs shell commands in a root mount of an image.
+pub fn by_hand(image: &Path, commands: &str) {
+    let script = format!(
+        "set -eu; mkdir -p \"$1.mounted\"; mount -o loop,nouuid \"$1\" \"$1.mounted\"
+         trap 'cd /; umount \"$1.mounted\"; rmdir \"$1.mounted\"' EXIT
+         cd \"$1.mounted\"\n{commands}\n"
+    );
+    program::run("bash", &["-c", &script, "bash", &image.to_string_lossy()]);
+}
+
+/// Has the kernel work on an image: what is wrong with its trees shows now.
+pub fn churn(image: &Path) {
+    by_hand(
+        image,
+        "mkdir churned; i=0; while [ $i -lt 400 ]; do
+           echo $i >churned/file-$i; i=$((i + 1))
+         done
+         cp -a old churned/; rm -rf churned/old/lib; rm -f churned/file-*[13579]
+         for file in old/*; do [ -f \"$file\" ] && echo more >>\"$file\" || true; done
+         dd if=/dev/zero of=churned/large bs=1M count=20 status=none; rm churned/large",
+    );
+}
+
+/// Whether `xfs_repair -n` finds an image sound.
+pub fn check(image: &Path) {
+    let finished = run("xfs_repair", &["-n", "-f"], image);
+    let said = String::from_utf8_lossy(&finished.stdout);
+    assert_eq!(
+        finished.code,
+        Some(0),
+        "xfs_repair -n {}:\n{said}{}",
+        image.display(),
+        finished.stderr
+    );
+}
+
+/// Makes `folder/base.raw`, a disk with an EFI system partition and `tree` on an XFS root,
+/// as RHEL 9 and Amazon Linux 2023 have it.
+pub fn disk(folder: &Path, tree: &Path) -> PathBuf {
+    let root = make(folder, "root.xfs", &[], SIZE);
+    by_hand(&root, &format!("cp -a '{}/.' .", tree.display()));
+    let image = blank(folder, "base.raw", ROOT_START + SIZE + 2 * MIB);
+    let (first, last) = (ROOT_START / 512, (ROOT_START + SIZE) / 512 - 1);
+    let esp = format!("-n15:{}:+{}", ESP_START / 512, ESP_SIZE / 512);
+    must(
+        "sgdisk",
+        &[
+            &esp,
+            "-t15:ef00",
+            &format!("-n4:{first}:{last}"),
+            "-c4:root",
+        ],
+        &image,
+    );
+    let kib = (ESP_SIZE / 1024).to_string();
+    program::run(
+        "mkfs.vfat",
+        &["--offset=2048", "-F", "16", "-n", "ESP", text(&image), &kib],
+    );
+    paste(&root, &image, ROOT_START);
+    std::fs::remove_file(root).expect("removed");
+    image
+}
+
+/// Copies the file `from` into the file `to`, at `offset` bytes: a whole number of MiB.
+pub fn paste(from: &Path, to: &Path, offset: u64) {
+    program::run(
+        "dd",
+        &[
+            &format!("if={}", text(from)),
+            &format!("of={}", text(to)),
+            "bs=1M",
+            "conv=notrunc,sparse",
+            &format!("seek={}", offset / MIB),
+            "status=none",
+        ],
+    );
+}

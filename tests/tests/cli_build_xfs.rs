@@ -1,0 +1,200 @@
+//! `nodekiln build` of bases with an XFS root, as a user runs it, read by the kernel.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nodekiln_tests::command::{Ran, Workshop, binary};
+use nodekiln_tests::program::run;
+use nodekiln_tests::small_base::{self, MIB, ROOT_SIZE, ROOT_START, assert_sound, text};
+use nodekiln_tests::xfs::{self, SIZE, agent, by_hand, check};
+
+/// A workshop whose base has an XFS root; the command and the agent lie in it, for users
+/// to whom the folders of this tree are closed.
+fn workshop() -> Workshop {
+    let workshop = Workshop::empty();
+    let tree = workshop.path("tree");
+    small_base::tree(&tree);
+    fs::write(tree.join("etc/fstab"), "LABEL=root / xfs defaults 0 0\n").expect("writes");
+    xfs::disk(workshop.folder(), &tree);
+    fs::copy(binary(), workshop.path("nodekiln")).expect("copies");
+    fs::copy(agent(), workshop.path("agent")).expect("copies");
+    workshop
+}
+
+/// Runs the command as a user with no rights, in a network that holds nothing.
+fn as_nobody(workshop: &Workshop, path: &str, arguments: &[&str]) -> Ran {
+    run("chown", &["-R", "nobody", text(workshop.folder())]);
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args([
+        "--net",
+        "setpriv",
+        "--reuid",
+        "nobody",
+        "--regid",
+        "nogroup",
+        "--clear-groups",
+        "--no-new-privs",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--",
+        text(&workshop.path("nodekiln")),
+    ]);
+    command.args(arguments);
+    workshop.furnish(&mut command);
+    command.env("NODEKILN_AGENT", workshop.path("agent"));
+    command.env("PATH", path);
+    Ran::from(command.output().expect("unshare is needed"))
+}
+
+/// The usual folders of programs.
+const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+
+fn built(workshop: &Workshop) -> (PathBuf, String) {
+    as_nobody(workshop, PATH, &["lock", "--offline"]).succeeded();
+    let ran = as_nobody(workshop, PATH, &["build", "--offline", "--format", "json"]).succeeded();
+    let folder = ran.json()["folder"].as_str().expect("a folder").to_owned();
+    (workshop.path(&folder), ran.stderr)
+}
+
+/// The root partition of `size` bytes, in a file of its own.
+fn root_of(build: &Path, workshop: &Workshop, size: u64) -> PathBuf {
+    let root = workshop.path("root");
+    small_base::cut(&build.join("small.raw"), ROOT_START, size, &root);
+    root
+}
+
+#[test]
+fn an_xfs_root_is_baked_by_a_user_without_rights() {
+    let workshop = workshop();
+    let (build, said) = built(&workshop);
+    assert!(
+        said.contains("a guest kernel (/usr/bin/linux.uml) edits"),
+        "{said}"
+    );
+    assert!(said.contains("no library writes XFS rightly"), "{said}");
+    assert!(!said.contains("could not run"), "every check ran: {said}");
+    let root = root_of(&build, &workshop, SIZE);
+    check(&root);
+    let (kubelet, kubectl) = (
+        workshop.path("components/kubelet"),
+        workshop.path("components/kubectl"),
+    );
+    by_hand(
+        &root,
+        &format!(
+            "cmp usr/bin/kubelet '{}'; cmp usr/local/bin/kubectl '{}'
+             [ \"$(stat -c %a:%u:%g usr/bin/kubelet)\" = 755:0:0 ]
+             grep -q small etc/nodekiln-release
+             [ ! -e etc/ssh/ssh_host_ed25519_key ]; [ ! -e var/log/syslog ]
+             [ \"$(readlink bin)\" = usr/bin ]",
+            kubelet.display(),
+            kubectl.display()
+        ),
+    );
+    let (raw, qcow2) = (build.join("small.raw"), build.join("small.qcow2"));
+    run("qemu-img", &["check", text(&qcow2)]);
+    run("qemu-img", &["compare", text(&raw), text(&qcow2)]);
+    let verified = as_nobody(&workshop, PATH, &["verify", text(&build)]).succeeded();
+    assert!(
+        verified.stdout.contains("root file system"),
+        "{}",
+        verified.stdout
+    );
+    let left: Vec<String> = workshop
+        .left_in("out")
+        .into_iter()
+        .filter(|path| path.contains("nodekiln-agent"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+fn an_xfs_root_grows() {
+    let workshop = workshop();
+    workshop.write_profile(
+        "base.raw",
+        "  overlays: [common, linux]\n  diskSize: 700MiB\n  outputs:\n    - format: raw\n",
+    );
+    let (build, _) = built(&workshop);
+    let size = 700 * MIB - ROOT_START - MIB;
+    let root = root_of(&build, &workshop, size);
+    check(&root);
+    let table = run("sgdisk", &["-v", text(&build.join("small.raw"))]);
+    assert!(table.contains("No problems found"), "{table}");
+    by_hand(
+        &root,
+        &format!(
+            "[ $(stat -f -c '%b*%S' . | bc) -gt {} ]; test -e usr/bin/kubelet",
+            size - 80 * MIB
+        ),
+    );
+}
+
+#[test]
+fn what_lacks_is_told() {
+    let workshop = workshop();
+    as_nobody(&workshop, PATH, &["lock", "--offline"]).succeeded();
+    let build = |path: &str, engine: &str| {
+        as_nobody(&workshop, path, &["build", "--offline", "--engine", engine])
+    };
+    // A PATH without linux.uml.
+    let programs = workshop.path("programs");
+    fs::create_dir(&programs).expect("creates");
+    std::os::unix::fs::symlink("/usr/bin/setpriv", programs.join("setpriv")).expect("links");
+    build(text(&programs), "auto").failed(4, &["linux.uml is not installed", "user-mode-linux"]);
+    build(PATH, "in-process").failed(3, &["it is XFS", "--engine agent"]);
+    build(PATH, "mount").failed(4, &["needs root"]);
+    assert_eq!(workshop.left_in("out"), Vec::<String>::new());
+    let doctor = as_nobody(&workshop, PATH, &["doctor"]);
+    assert!(
+        doctor
+            .stdout
+            .contains("/usr/bin/linux.uml, for bases with XFS"),
+        "{}",
+        doctor.stdout
+    );
+    let doctor = as_nobody(&workshop, text(&programs), &["doctor"]);
+    assert!(
+        doctor.stdout.contains("linux.uml is not installed"),
+        "{}",
+        doctor.stdout
+    );
+}
+
+#[test]
+fn roots_that_are_not_looked_into_are_refused() {
+    let workshop = workshop();
+    let base = fs::File::options()
+        .write(true)
+        .open(workshop.path("base.raw"))
+        .expect("opens");
+    let signatures: [(u64, &[u8], &str); 3] = [
+        (512, b"LABELONE", "partition 4 is LVM"),
+        (0, b"LUKS\xba\xbe", "partition 4 is LUKS"),
+        ((64 << 10) + 64, b"_BHRfS_M", "partition 4 is btrfs"),
+    ];
+    for (offset, signature, words) in signatures {
+        base.write_all_at(&vec![0; 70 << 10], ROOT_START)
+            .expect("wipes");
+        base.write_all_at(signature, ROOT_START + offset)
+            .expect("writes");
+        workshop.lock().succeeded();
+        workshop
+            .build(&[])
+            .failed(3, &[words, "does not look into", "ext4 or XFS"]);
+    }
+}
+
+#[test]
+fn the_guest_kernel_edits_ext4_too_when_asked() {
+    let workshop = Workshop::new();
+    workshop.lock().succeeded();
+    let mut command = workshop.command(&["build", "--offline", "--engine", "agent"]);
+    command.env("NODEKILN_AGENT", agent());
+    let ran = Ran::from(command.args(["--format", "json"]).output().expect("runs")).succeeded();
+    let build = workshop.path(ran.json()["folder"].as_str().expect("a folder"));
+    assert!(ran.stderr.contains("asked for"), "{}", ran.stderr);
+    assert_sound(&build.join("small.raw"), ROOT_SIZE, workshop.folder());
+}

@@ -1,0 +1,473 @@
+//! XFS through the guest kernel, against the same changes through a root mount.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nodekiln::Class;
+use nodekiln::volume::agent::Kernel;
+use nodekiln::volume::{Access, Attributes, Problem, Volume, problem};
+use nodekiln_tests::sequences::{Abilities, Operation, apply, sequence};
+use nodekiln_tests::small_base::cut;
+use nodekiln_tests::volumes::{
+    assert_same, at, bytes, content, must, plain, run, through_kernel, tree,
+};
+use nodekiln_tests::xfs::{
+    LAYOUTS, SIZE, check, churn, copy, kernel, make, paste, populate, reading, through,
+    through_agent,
+};
+
+fn labelled(mode: u32, label: &str) -> Attributes {
+    let mut attributes = plain(mode);
+    let value = format!("system_u:object_r:{label}:s0\0");
+    attributes
+        .xattrs
+        .insert("security.selinux".to_owned(), value.into_bytes());
+    attributes
+}
+
+/// What a bake does: large programs, many small files, links, and changes of what is there.
+fn payload() -> Vec<Operation> {
+    let mut program = labelled(0o755, "bin_t");
+    program.xattrs.insert(
+        "security.capability".to_owned(),
+        [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].to_vec(),
+    );
+    let mut list = vec![
+        Operation::Folder(at("/usr"), labelled(0o755, "usr_t")),
+        Operation::Folder(at("/usr/bin"), labelled(0o755, "bin_t")),
+        Operation::Write(at("/usr/bin/kubelet"), 1, (40 << 20) + 77, program.clone()),
+        Operation::Link(
+            at("/usr/bin/crictl"),
+            b"kubelet".to_vec(),
+            labelled(0o777, "bin_t"),
+        ),
+    ];
+    for number in 0..300 {
+        list.push(Operation::Write(
+            at(&format!("/usr/bin/tool-{number}")),
+            number,
+            (number * 241) as usize,
+            labelled(0o644, "bin_t"),
+        ));
+    }
+    list.extend([
+        Operation::Name(at("/usr/bin/kubelet"), at("/usr/bin/second")),
+        // A capability and a label that are given and taken again.
+        Operation::Dress(at("/usr/bin/second"), plain(0o4755)),
+        Operation::Dress(at("/usr/bin/kubelet"), program),
+        Operation::Dress(at("/usr/bin/tool-7"), plain(0o600)),
+        Operation::Rename(at("/usr/bin/tool-7"), at("/usr/bin/tool-8")),
+        Operation::Rename(at("/old"), at("/usr/older")),
+        Operation::Append(at("/usr/older/entry-001"), 5, 100_000),
+        Operation::Append(at("/shared"), 6, 30),
+        Operation::Dress(at("/usr/older/entry-002"), labelled(0o640, "etc_t")),
+        Operation::Remove(at("/tty")),
+        Operation::RemoveTree(at("/usr/older/lib")),
+        Operation::Write(at("/usr/older/first"), 9, 50_000, plain(0o644)),
+        Operation::RemoveTree(at("/many")),
+        Operation::Dress(at("/"), labelled(0o755, "root_t")),
+    ]);
+    list
+}
+
+fn apply_all(volume: &mut dyn Volume, list: &[Operation]) {
+    for operation in list {
+        if let Some(refusal) = apply(volume, operation) {
+            panic!("{operation:?}: {}", refusal.text);
+        }
+    }
+}
+
+#[test]
+fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (name, options) in LAYOUTS {
+        let ours = make(folder.path(), "ours", options, SIZE);
+        populate(&ours);
+        let kernels = folder.path().join("kernels");
+        copy(&ours, &kernels);
+        let mut oracle = through_kernel(&kernels, Access::Write);
+        let mut volume = through_agent(&ours).expect(name);
+        assert_eq!(volume.label(), "root");
+        assert_eq!(volume.uuid(), "6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d");
+        let before = tree(oracle.as_mut());
+        assert_same(&format!("{name}: before"), &tree(volume.as_mut()), &before);
+        let free = (
+            volume.space().expect(name).free,
+            oracle.space().expect(name).free,
+        );
+        assert!(free.0 <= free.1 && free.0 > free.1 / 2, "{name}: {free:?}");
+        apply_all(oracle.as_mut(), &payload());
+        apply_all(volume.as_mut(), &payload());
+        let expected = tree(oracle.as_mut());
+        assert_same(
+            &format!("{name}: as planned"),
+            &tree(volume.as_mut()),
+            &expected,
+        );
+        volume.finish().expect(name);
+        oracle.finish().expect(name);
+        check(&ours);
+        let mut read = reading(&ours).expect(name);
+        assert_same(
+            &format!("{name}: our reading"),
+            &tree(read.as_mut()),
+            &expected,
+        );
+        let mut mounted = through_kernel(&ours, Access::Read);
+        assert_same(
+            &format!("{name}: the kernel's"),
+            &tree(mounted.as_mut()),
+            &expected,
+        );
+        mounted.finish().expect(name);
+        // What was /old lies elsewhere now.
+        nodekiln_tests::xfs::by_hand(&ours, "mkdir old; cp -a usr/older/. old/");
+        churn(&ours);
+        check(&ours);
+        for image in [ours, kernels] {
+            std::fs::remove_file(image).expect("removed");
+        }
+    }
+}
+
+/// The seeds to try: `NODEKILN_SEQUENCES` of them, 20 without; or the one that
+/// `NODEKILN_SEED` names, to look at a failure again.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("NODEKILN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("NODEKILN_SEQUENCES").unwrap_or(20),
+    }
+}
+
+#[test]
+fn random_sequences_on_xfs_equal_the_kernel() {
+    let folder = tempfile::tempdir().expect("folder");
+    let bases: Vec<PathBuf> = LAYOUTS
+        .iter()
+        .map(|(name, options)| {
+            let base = make(folder.path(), &format!("base-{name}"), options, SIZE);
+            populate(&base);
+            base
+        })
+        .collect();
+    let next = AtomicU64::new(seeds().start);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds().end {
+                        break;
+                    }
+                    let kind = (seed % LAYOUTS.len() as u64) as usize;
+                    let compared = std::panic::catch_unwind(|| {
+                        compare_sequence(folder.path(), &bases[kind], seed);
+                    });
+                    if compared.is_err() {
+                        let failure = format!("seed {seed} on {}", LAYOUTS[kind].0);
+                        failures.lock().expect("not poisoned").push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("not poisoned");
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
+    let operations = sequence(seed, 80, Abilities::Linux);
+    let ours = folder.join(format!("ours-{seed}"));
+    let kernels = folder.join(format!("kernels-{seed}"));
+    copy(base, &ours);
+    copy(base, &kernels);
+    let mut volume = through_agent(&ours).expect("opened");
+    let mut oracle = through_kernel(&kernels, Access::Write);
+    for (step, operation) in operations.iter().enumerate() {
+        let done = apply(volume.as_mut(), operation);
+        let expected = apply(oracle.as_mut(), operation);
+        assert_eq!(done, expected, "seed {seed}, step {step}: {operation:?}");
+    }
+    let expected = tree(oracle.as_mut());
+    let seen = tree(volume.as_mut());
+    assert_same(&format!("seed {seed}, as planned"), &seen, &expected);
+    volume.finish().expect("finished");
+    oracle.finish().expect("unmounted");
+    check(&ours);
+    let seen = tree(reading(&ours).expect("opened").as_mut());
+    assert_same(&format!("seed {seed}, our reading"), &seen, &expected);
+    let mut mounted = through_kernel(&ours, Access::Read);
+    let seen = tree(mounted.as_mut());
+    mounted.finish().expect("unmounted");
+    assert_same(
+        &format!("seed {seed}, the kernel's reading"),
+        &seen,
+        &expected,
+    );
+    std::fs::remove_file(ours).expect("removed");
+    std::fs::remove_file(kernels).expect("removed");
+}
+
+fn text(error: &nodekiln::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(current) = cause {
+        text = format!("{text}: {current}");
+        cause = current.source();
+    }
+    text
+}
+
+#[test]
+fn a_full_xfs_says_so() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let mut volume = through_agent(&image).expect("opened");
+    let free = volume.space().expect("space").free;
+    let large = vec![7; 1 << 20];
+    for number in 0..=SIZE >> 20 {
+        let path = at(&format!("/large-{number}"));
+        volume
+            .write_file(&path, large.len() as u64, &mut &large[..], &plain(0o644))
+            .expect("it waits");
+    }
+    assert!(free > 0);
+    assert_eq!(volume.space().expect("space").free, 0);
+    let error = volume.finish().expect_err("full");
+    assert_eq!(problem(&error), Some(Problem::NoSpace), "{error:?}");
+    assert!(text(&error).contains("write /large-"), "{}", text(&error));
+    // The layer is thrown away, and still it is sound.
+    check(&image);
+}
+
+#[test]
+fn content_of_another_length_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let mut volume = through_agent(&image).expect("opened");
+    for (announced, given) in [(10, 9), (10, 11), (5 << 20, 100), (5 << 20, (5 << 20) + 1)] {
+        let data = vec![1; given];
+        let error = volume
+            .write_file(&at("/f"), announced, &mut &data[..], &plain(0o644))
+            .expect_err("another length");
+        assert_eq!(error.class(), Class::Dependency);
+        assert_eq!(volume.metadata(&at("/f")).expect("looked"), None);
+    }
+    let data = bytes(3, 100_000);
+    volume
+        .write_file(&at("/g"), 100_000, &mut &data[..], &plain(0o644))
+        .expect("written");
+    volume.finish().expect("finished");
+    check(&image);
+    let mut mounted = through_kernel(&image, Access::Read);
+    assert_eq!(mounted.metadata(&at("/f")).expect("looked"), None);
+    assert!(content(mounted.as_mut(), "/g") == data);
+    mounted.finish().expect("unmounted");
+}
+
+#[test]
+fn a_path_through_a_link_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let mut volume = through_agent(&image).expect("opened");
+    volume
+        .create_symlink(&at("/out"), b"../../../../etc", &plain(0o777))
+        .expect("made");
+    let error = volume
+        .write_file(&at("/out/shadow"), 0, &mut &b""[..], &plain(0o600))
+        .expect_err("through a link");
+    assert_eq!(problem(&error), Some(Problem::NotADirectory));
+    volume.finish().expect("finished");
+    let mut volume = reading(&image).expect("opened");
+    assert_eq!(volume.metadata(&at("/out/shadow")).expect("looked"), None);
+}
+
+#[test]
+fn a_partition_is_found_by_its_place_and_grows() {
+    let folder = tempfile::tempdir().expect("folder");
+    let inner = make(folder.path(), "inner", &[], SIZE);
+    let disk = folder.path().join("disk");
+    let (start, end) = (8 << 20, (8 << 20) + 2 * SIZE);
+    let file = std::fs::File::create(&disk).expect("created");
+    file.set_len(end + (1 << 20)).expect("sized");
+    let (first, last) = (start / 512, end / 512 - 1);
+    must(
+        "sgdisk",
+        &["-a1", &format!("-n7:{first}:{last}"), "-n3:2048:4095"],
+        &disk,
+    );
+    paste(&inner, &disk, start);
+    let mut volume = through(kernel(), &disk, start..end, true).expect("opened");
+    let large = bytes(4, (SIZE + (40 << 20)) as usize);
+    assert!(volume.space().expect("space").free > large.len() as u64);
+    volume
+        .write_file(
+            &at("/large"),
+            large.len() as u64,
+            &mut &large[..],
+            &plain(0o644),
+        )
+        .expect("there will be room");
+    volume.finish().expect("grown and written");
+    let grown = folder.path().join("grown");
+    cut(&disk, start, 2 * SIZE, &grown);
+    check(&grown);
+    let mut mounted = through_kernel(&grown, Access::Read);
+    assert!(mounted.space().expect("space").total > 2 * SIZE - (80 << 20));
+    assert!(content_of(mounted.as_mut(), "/large") == large);
+    mounted.finish().expect("unmounted");
+}
+
+fn content_of(volume: &mut dyn Volume, path: &str) -> Vec<u8> {
+    let mut found = Vec::new();
+    volume.read_file(&at(path), &mut found).expect("read");
+    found
+}
+
+/// A script that stands in for the kernel: it does what `commands` say. `$answer` is the
+/// disk for the answer.
+fn stand_in(folder: &Path, commands: &str) -> Kernel {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join("stand-in-for-a-kernel");
+    let text = format!(
+        "#!/bin/bash\nfor word; do case $word in ubd2d=*) answer=${{word#*=}} ;; ubd1dr=*) payload=${{word#*=}} ;; esac; done\n{commands}\n"
+    );
+    std::fs::write(&path, text).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    Kernel::new(path, b"\x7fELF no program".to_vec())
+}
+
+#[test]
+fn a_kernel_that_does_not_do_it_is_an_error() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let finish = |kernel: Kernel| {
+        let mut volume = through(kernel, &image, 0..SIZE, false).expect("opened");
+        volume
+            .create_directory(&at("/new"), &plain(0o755))
+            .expect("it waits");
+        let error = volume.finish().expect_err("nothing was done");
+        assert_eq!(error.class(), Class::Environment, "{}", text(&error));
+        assert!(!text(&error).contains('\n'), "{}", text(&error));
+        (
+            text(&error),
+            error.hint_text().unwrap_or_default().to_owned(),
+        )
+    };
+    let (said, hint) = finish(stand_in(
+        folder.path(),
+        "echo 'Kernel panic - not syncing: no memory'; exit 134",
+    ));
+    assert!(
+        said.contains("ended with exit code 134 before it was done"),
+        "{said}"
+    );
+    assert!(said.contains("no memory"), "{said}");
+    assert!(hint.contains("nodekiln doctor"), "{hint}");
+    let (said, _) = finish(stand_in(folder.path(), "kill -SEGV $$"));
+    assert!(said.contains("ended by a signal"), "{said}");
+    let (said, _) = finish(stand_in(folder.path(), "exit 0"));
+    assert!(said.contains("answer is missing"), "{said}");
+    let (said, _) = finish(stand_in(folder.path(), "sleep 1000").limit(Duration::from_millis(300)));
+    assert!(said.contains("no end after"), "{said}");
+    // An answer to another list, and one that says less than all was done.
+    let (said, _) = finish(stand_in(
+        folder.path(),
+        "printf 'NKANSWER%-32s' x >$answer; printf '\\0\\0\\0\\0\\0\\1\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0' >>$answer",
+    ));
+    assert!(said.contains("answers to another list"), "{said}");
+    let (said, _) = finish(stand_in(
+        folder.path(),
+        "{ printf NKANSWER; head -c 40 $payload | tail -c 32; head -c 17 /dev/zero; } >$answer",
+    ));
+    assert!(said.contains("made 0 of 1 changes"), "{said}");
+    // Linux itself, with an agent that is no program.
+    let program = kernel().program().to_owned();
+    let (said, _) = finish(Kernel::new(program, b"\x7fELF no program".to_vec()));
+    assert!(said.contains("before it was done"), "{said}");
+    assert!(said.contains("init"), "{said}");
+    check(&image);
+}
+
+fn refused(image: &Path) -> (Option<Problem>, String) {
+    let error = reading(image).expect_err("must be refused");
+    (problem(&error), text(&error))
+}
+
+#[test]
+fn xfs_that_cannot_be_read_rightly_is_refused() {
+    use std::os::unix::fs::FileExt as _;
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&image)
+        .expect("opened");
+    // sb_features_incompat, the last of its four bytes and the one before.
+    for (byte, value, name) in [(218, 1, "metadir"), (218, 2, "zoned"), (217, 1, "bit 16")] {
+        file.write_all_at(&[value], byte).expect("patched");
+        let (kind, said) = refused(&image);
+        assert_eq!(kind, Some(Problem::NotSupported), "{said}");
+        assert!(said.contains(name), "{said}");
+        file.write_all_at(&[0], byte).expect("patched");
+    }
+    reading(&image).expect("as it was");
+    file.write_all_at(&[1], 0x7E).expect("patched");
+    assert_eq!(
+        refused(&image).0,
+        Some(Problem::Damaged),
+        "a wrong checksum"
+    );
+    file.write_all_at(&[0], 0x7E).expect("patched");
+    file.set_len(SIZE / 2).expect("cut");
+    let (kind, said) = refused(&image);
+    assert_eq!(kind, Some(Problem::Damaged));
+    assert!(said.contains("cut off"), "{said}");
+    let old = make_old(folder.path());
+    let (kind, said) = refused(&old);
+    assert_eq!(kind, Some(Problem::NotSupported));
+    assert!(said.contains("version 4"), "{said}");
+}
+
+fn make_old(folder: &Path) -> PathBuf {
+    let image = nodekiln_tests::volumes::blank(folder, "old", SIZE);
+    must("mkfs.xfs", &["-q", "-m", "crc=0"], &image);
+    image
+}
+
+#[test]
+fn a_log_left_by_a_running_system_is_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    // The image is copied while the kernel has it mounted.
+    let mut volume = through_kernel(&image, Access::Write);
+    for number in 0..60u64 {
+        let path = at(&format!("/f{number}"));
+        let data = bytes(number, 3000);
+        volume
+            .write_file(&path, 3000, &mut &data[..], &plain(0o640))
+            .expect("written");
+    }
+    must("sync", &[], Path::new("--"));
+    let dirty = folder.path().join("copied-while-mounted");
+    copy(&image, &dirty);
+    volume.finish().expect("unmounted");
+    let judged = run("xfs_repair", &["-n", "-f"], &dirty);
+    let said = String::from_utf8_lossy(&judged.stdout).into_owned() + &judged.stderr;
+    assert!(said.contains("valuable metadata changes"), "{said}");
+    let (kind, said) = refused(&dirty);
+    assert_eq!(kind, Some(Problem::Damaged), "{said}");
+    assert!(said.contains("was not unmounted"), "{said}");
+    let error = through_agent(&dirty).expect_err("told");
+    assert!(
+        error
+            .hint_text()
+            .unwrap_or_default()
+            .contains("replays the log")
+    );
+}
