@@ -8,6 +8,7 @@
 
 mod engine;
 mod kubelet_version;
+mod labels;
 pub mod layout;
 mod log;
 mod place;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::labels;
 use super::layout::{self, Layout};
 use super::place::{MANIFEST, read_manifest};
 use crate::disk::{OpenOptions, Storage, open_base};
@@ -229,7 +230,7 @@ fn judged(name: String, found: Result<Digest>, wanted: &str) -> Result<Check> {
     Ok(Check { name, outcome })
 }
 
-/// Checks one image: partition table, file systems, hygiene.
+/// Checks one image: partition table, file systems, hygiene, SELinux labels.
 ///
 /// # Errors
 /// When it cannot be opened as an image at all.
@@ -275,11 +276,15 @@ fn check_image(path: &Path, name: &str, progress: &dyn Progress) -> Result<Vec<C
     Ok(checks)
 }
 
-/// The hygiene checks.
+/// The hygiene checks, and that of the labels.
 fn clean(storage: &Arc<dyn Storage>, layout: &Layout, name: &str) -> Result<Vec<Check>> {
     let volumes: BTreeMap<_, _> = layout.open(storage, Access::Read, Timestamp::default())?;
     let mut image = Image::new(volumes)?;
-    let exceptions = exceptions(&mut image)?;
+    let manifest = manifest(&mut image)?;
+    let exceptions = manifest
+        .as_ref()
+        .map(|manifest| manifest.exceptions.clone())
+        .unwrap_or_default();
     let mut checks = Vec::new();
     for (check, outcome) in hygiene::inspect(&mut image) {
         let outcome = match outcome {
@@ -293,6 +298,12 @@ fn clean(storage: &Arc<dyn Storage>, layout: &Layout, name: &str) -> Result<Vec<
         };
         checks.push(Check {
             name: format!("{name}: hygiene: {}", check.name),
+            outcome,
+        });
+    }
+    if let Some(outcome) = labels::check(&mut image, manifest.as_ref()) {
+        checks.push(Check {
+            name: format!("{name}: SELinux labels"),
             outcome,
         });
     }
@@ -310,14 +321,11 @@ fn told(check: &hygiene::Check, findings: &[hygiene::Finding]) -> Outcome {
     Outcome::Failed(format!("{} {}", paths.join(", "), check.about))
 }
 
-/// What the image's own manifest says that its profile asked for: sha256 by path. The
-/// image is judged, and not its manifest: one that cannot be understood says nothing.
-fn exceptions(image: &mut Image) -> Result<BTreeMap<String, String>> {
+/// The image's own manifest. The image is judged, and not its manifest: one that cannot
+/// be understood says nothing.
+fn manifest(image: &mut Image) -> Result<Option<Manifest>> {
     let text = image.read(&fixed(release::MANIFEST_PATH))?;
-    let manifest = text.and_then(|text| Manifest::parse(&text).ok());
-    Ok(manifest
-        .map(|manifest| manifest.exceptions)
-        .unwrap_or_default())
+    Ok(text.and_then(|text| Manifest::parse(&text).ok()))
 }
 
 /// Whether the profile asked for what was found, and it is as it was then.

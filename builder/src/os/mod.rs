@@ -13,6 +13,7 @@ mod os_release;
 pub mod packages;
 pub mod partitions;
 pub mod rpm;
+pub mod selinux;
 pub mod support;
 pub mod systems;
 pub mod tree;
@@ -180,7 +181,7 @@ pub fn detect(image: &mut dyn Tree) -> Result<Os> {
         cgroups: facts::cgroups(image, &release)?,
         fips: facts::fips(image)?,
         cloud_init: cloud_init_units(image)?,
-        selinux: selinux(image)?,
+        selinux: selinux::Configuration::read(image)?.mode,
         id: release.id,
         version_id: release.version_id,
         pretty_name: release.pretty_name,
@@ -309,21 +310,6 @@ fn package_database(image: &mut dyn Tree, system: Option<&System>) -> Result<Pac
         PackageDatabase::Dpkg
     } else {
         PackageDatabase::None
-    })
-}
-
-fn selinux(image: &mut dyn Tree) -> Result<Selinux> {
-    let Some(text) = image.read_text(&fixed("/etc/selinux/config"))? else {
-        return Ok(Selinux::Absent);
-    };
-    let value = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("SELINUX="))
-        .next_back();
-    Ok(match value.map(str::trim) {
-        Some("enforcing") => Selinux::Enforcing,
-        Some("permissive") => Selinux::Permissive,
-        _ => Selinux::Disabled,
     })
 }
 

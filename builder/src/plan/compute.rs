@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::overlay::Overlay;
 use super::{
     Content, FORMAT, Plan, Target, boot_time, command_line, components, firstboot, hygiene, kernel,
-    overlay, release, services, users,
+    overlay, release, selinux, services, users,
 };
 use crate::error::{Class, Error, Result};
 use crate::lock::model::LockedProfile;
@@ -79,6 +79,8 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     let exceptions = hygiene::plan(&mut draft)?;
     boot_time::plan(&mut draft)?;
     release::reserve(&mut draft)?;
+    // Last, so that nothing is laid after it.
+    selinux::plan(&mut draft, &inputs.partitions)?;
 
     let unkeyed = release::manifest(inputs, &exceptions, None);
     let mut plan = Plan {

@@ -204,6 +204,20 @@ impl<'a> Draft<'a> {
         self.entries.get(path)
     }
 
+    /// Gives each entry the extended attribute `name` with what `value` says for it;
+    /// where it says nothing, an entry keeps what it has.
+    pub fn set_attribute(
+        &mut self,
+        name: &str,
+        value: impl Fn(&ImagePath, &Entry) -> Option<Vec<u8>>,
+    ) {
+        for (path, entry) in &mut self.entries {
+            if let Some(value) = value(path, entry) {
+                entry.attributes.xattrs.insert(name.to_owned(), value);
+            }
+        }
+    }
+
     /// Everything, by volume, with literal paths inside each.
     pub fn into_volumes(
         self,

@@ -15,6 +15,7 @@ pub mod hygiene;
 pub mod kernel;
 pub mod overlay;
 pub mod release;
+mod selinux;
 pub mod services;
 pub mod text;
 pub mod users;

@@ -1,5 +1,6 @@
 //! Plans of a small image in memory, whole and in their parts.
 
+mod labels;
 pub(crate) mod machine;
 
 use machine::*;

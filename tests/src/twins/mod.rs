@@ -247,6 +247,18 @@ pub static TWINS: [Twin; 6] = [
     },
 ];
 
+/// The policy of those with SELinux, in small: a system that enforces one is not baked
+/// without it.
+const FILE_CONTEXTS: &str = "\
+/.*\tsystem_u:object_r:default_t:s0
+/boot(/.*)?\tsystem_u:object_r:boot_t:s0
+/etc(/.*)?\tsystem_u:object_r:etc_t:s0
+/usr(/.*)?\tsystem_u:object_r:usr_t:s0
+/usr/s?bin(/.*)?\tsystem_u:object_r:bin_t:s0
+/usr/libexec(/.*)?\tsystem_u:object_r:bin_t:s0
+/var(/.*)?\tsystem_u:object_r:var_t:s0
+";
+
 impl Twin {
     /// The twin of this name.
     ///
@@ -384,6 +396,10 @@ impl Twin {
         if let Some(mode) = self.selinux {
             let text = format!("SELINUX={mode}\nSELINUXTYPE=targeted\n");
             files.push(("etc/selinux/config", text));
+            files.push((
+                "etc/selinux/targeted/contexts/files/file_contexts",
+                FILE_CONTEXTS.to_owned(),
+            ));
         }
         for (path, content) in files {
             let path = folder.join(path);
