@@ -221,7 +221,17 @@ pub fn disk(folder: &Path, tree: &Path) -> PathBuf {
     let kib = (ESP_SIZE / 1024).to_string();
     program::run(
         "mkfs.vfat",
-        &["--offset=2048", "-F", "16", "-n", "ESP", text(&image), &kib],
+        &[
+            "--offset=2048",
+            "-F",
+            "16",
+            "-s",
+            "2",
+            "-n",
+            "ESP",
+            text(&image),
+            &kib,
+        ],
     );
     paste(&root, &image, ROOT_START);
     std::fs::remove_file(root).expect("removed");
