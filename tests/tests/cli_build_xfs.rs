@@ -87,7 +87,7 @@ fn an_xfs_root_is_baked_by_a_user_without_rights() {
             "cmp usr/bin/kubelet '{}'; cmp usr/local/bin/kubectl '{}'
              [ \"$(stat -c %a:%u:%g usr/bin/kubelet)\" = 755:0:0 ]
              grep -q small etc/nodekiln-release
-             [ ! -e etc/ssh/ssh_host_ed25519_key ]; [ ! -e var/log/syslog ]
+             [ ! -e etc/ssh/ssh_host_ed25519_key ]; [ ! -s var/log/syslog ]
              [ \"$(readlink bin)\" = usr/bin ]",
             kubelet.display(),
             kubectl.display()
