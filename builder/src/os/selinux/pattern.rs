@@ -150,17 +150,15 @@ impl<'a> Translator<'a> {
                 self.output.push(char::from(byte));
                 self.repeat()
             }
-            b'{' => match self.counts()? {
-                Some(counts) => {
+            b'{' => {
+                if let Some(counts) = self.counts()? {
                     self.output.push_str(&counts);
-                    self.repeat()
+                    return self.repeat();
                 }
                 // As PCRE2 has it, any other brace stands for itself.
-                None => {
-                    self.literal(b'{');
-                    Ok(())
-                }
-            },
+                self.literal(b'{');
+                Ok(())
+            }
             b'|' => {
                 self.has_choice |= self.depth == 0;
                 self.special("|", false);
