@@ -24,6 +24,9 @@ const XATTR_MAX: usize = 64 << 10;
 /// How XFS keeps access control lists below; they are told once more by their own name.
 const STORED_LISTS: &[u8] = b"trusted.SGI_ACL_";
 
+/// Extended attributes: name and value.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The mounted file system.
 #[derive(Debug)]
 pub struct Tree {
@@ -230,7 +233,7 @@ impl Tree {
     }
 
     /// The extended attributes by name.
-    fn xattrs(&mut self, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    fn xattrs(&mut self, path: &[u8]) -> Result<Xattrs, Errno> {
         let length = rustix::fs::llistxattr(path, &mut self.names[..])?;
         let mut found = Vec::new();
         for name in self.names[..length].split(|byte| *byte == 0) {
