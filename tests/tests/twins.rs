@@ -1,7 +1,7 @@
 //! Twins of vendors' images: each is known for what it is, and baked as one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nodekiln::build::layout;
@@ -32,7 +32,7 @@ fn found(twin: &Twin) -> (Os, Vec<(Target, u32)>) {
 
 #[test]
 fn every_twin_is_known_for_what_it_is() {
-    for twin in TWINS.iter().filter(|twin| is_read(twin)) {
+    for twin in &TWINS {
         let (os, numbers) = found(twin);
         let field = |name: &str| {
             let line = twin
@@ -87,11 +87,6 @@ fn every_twin_is_known_for_what_it_is() {
     }
 }
 
-/// Whether its file systems are read.
-fn is_read(twin: &Twin) -> bool {
-    !twin.is_xfs()
-}
-
 /// More lines of the profile: the kernel's command line reaches what boots, wherever that
 /// lies.
 const MORE: &str = "  overlays: [common, linux]
@@ -102,55 +97,109 @@ const MORE: &str = "  overlays: [common, linux]
     - format: raw
 ";
 
+/// Bakes a twin and has every partition judged by its own checker; gives the workshop,
+/// and where the partitions were cut out to, by number.
+fn baked(twin: &Twin) -> (Workshop, PathBuf) {
+    let workshop = Workshop::empty();
+    workshop.write_profile(text(&twin.path()), MORE);
+    let built = workshop.built(&[]);
+    workshop.nodekiln(&["verify", text(&built)]).succeeded();
+    let image = built.join("small.raw");
+    let table = run("sgdisk", &["-v", text(&image)]);
+    assert!(table.contains("No problems found"), "sgdisk: {table}");
+    let base = workshop.path("twin.raw");
+    run(
+        "qemu-img",
+        &["convert", "-O", "raw", text(&twin.path()), text(&base)],
+    );
+    assert_same_start(&base, &image);
+    for part in twin.table {
+        let cut = workshop.path(&format!("part-{}", part.number));
+        cut_out(&image, part, &cut);
+        match part.role {
+            Role::BiosBoot => {
+                let before = workshop.path("bios-boot");
+                cut_out(&base, part, &before);
+                run("cmp", &[text(&before), text(&cut)]);
+            }
+            Role::Esp(_) => drop(run("fsck.vfat", &["-n", text(&cut)])),
+            Role::Boot(make) | Role::Root(make) if make.starts_with("mkfs.xfs") => {
+                drop(run("xfs_repair", &["-n", "-f", text(&cut)]));
+            }
+            Role::Boot(_) | Role::Root(_) => drop(run("e2fsck", &["-fn", text(&cut)])),
+        }
+    }
+    let boot = twin
+        .table
+        .iter()
+        .find(|part| matches!(part.role, Role::Boot(_)))
+        .unwrap_or_else(|| twin.partition(|role| matches!(role, Role::Root(_))));
+    let boot = workshop.path(&format!("part-{}", boot.number));
+    (workshop, boot)
+}
+
+/// Where `/boot` begins in the file system that holds it.
+fn in_boot(twin: &Twin) -> &'static str {
+    let is_separate = |part: &Partition| matches!(part.role, Role::Boot(_));
+    if twin.table.iter().any(is_separate) {
+        ""
+    } else {
+        "/boot"
+    }
+}
+
+/// What the profile asks of the kernel's command line.
+const ARGUMENTS: &str = "systemd.unified_cgroup_hierarchy=1 panic=10";
+
 #[test]
 fn every_twin_with_ext4_is_baked_and_sound() {
     for twin in TWINS.iter().filter(|twin| !twin.is_xfs()) {
-        let workshop = Workshop::empty();
-        workshop.write_profile(text(&twin.path()), MORE);
-        let built = workshop.built(&[]);
-        workshop.nodekiln(&["verify", text(&built)]).succeeded();
-        let image = built.join("small.raw");
-        let table = run("sgdisk", &["-v", text(&image)]);
-        assert!(table.contains("No problems found"), "sgdisk: {table}");
-        let base = workshop.path("twin.raw");
-        run(
-            "qemu-img",
-            &["convert", "-O", "raw", text(&twin.path()), text(&base)],
-        );
-        assert_same_start(&base, &image);
-        for part in twin.table {
-            let cut = workshop.path(&format!("{}-{}", twin.name, part.number));
-            cut_out(&image, part, &cut);
-            match part.role {
-                Role::BiosBoot => {
-                    let before = workshop.path("bios-boot");
-                    cut_out(&base, part, &before);
-                    run("cmp", &[text(&before), text(&cut)]);
-                }
-                Role::Esp(_) => drop(run("fsck.vfat", &["-n", text(&cut)])),
-                Role::Boot(_) | Role::Root(_) => drop(run("e2fsck", &["-fn", text(&cut)])),
-            }
-        }
-        let boots = twin
-            .table
-            .iter()
-            .find(|part| matches!(part.role, Role::Boot(_)));
-        let (part, path) = match boots {
-            Some(part) => (part, "/grub/grub.cfg"),
-            None => (
-                twin.partition(|role| matches!(role, Role::Root(_))),
-                "/boot/grub/grub.cfg",
-            ),
-        };
-        let cut = workshop.path(&format!("{}-{}", twin.name, part.number));
-        let config = run("debugfs", &["-R", &format!("cat {path}"), text(&cut)]);
+        let (_workshop, boot) = baked(twin);
+        let path = format!("{}/grub/grub.cfg", in_boot(twin));
+        let config = run("debugfs", &["-R", &format!("cat {path}"), text(&boot)]);
         let line = config.lines().find(|line| line.starts_with("\tlinux\t"));
         let line = line.expect("starts a kernel");
-        assert!(
-            line.ends_with("systemd.unified_cgroup_hierarchy=1 panic=10"),
-            "{}: {line}",
-            twin.name
-        );
+        assert!(line.ends_with(ARGUMENTS), "{}: {line}", twin.name);
+    }
+}
+
+#[test]
+fn every_twin_with_xfs_is_baked_and_sound() {
+    for twin in TWINS.iter().filter(|twin| twin.is_xfs()) {
+        let (workshop, boot) = baked(twin);
+        let mounted = |part: &Path, script: &str| {
+            let point = workshop.path("mounted");
+            fs::create_dir_all(&point).expect("creates");
+            let script =
+                format!("mount -o ro,loop,norecovery,nouuid \"$0\" \"$1\"; cd \"$1\"; {script}");
+            let private = ["--mount", "--propagation", "private", "bash", "-euc"];
+            let arguments = [&private[..], &[&script, text(part), text(&point)]].concat();
+            run("unshare", &arguments)
+        };
+        let entries = format!("cat .{}/loader/entries/*.conf", in_boot(twin));
+        let entries = mounted(&boot, &entries);
+        let line = entries.lines().find(|line| line.starts_with("options "));
+        let line = line.expect("a boot entry");
+        assert!(line.ends_with(ARGUMENTS), "{}: {line}", twin.name);
+
+        // The policy of the twin says bin_t below /usr/libexec, etc_t below /etc.
+        let root = twin.partition(|role| matches!(role, Role::Root(_)));
+        let root = workshop.path(&format!("part-{}", root.number));
+        for (path, label) in [
+            ("usr/libexec/nodekiln/firstboot", "bin_t"),
+            ("usr/libexec/nodekiln", "bin_t"),
+            ("etc/nodekiln-release", "etc_t"),
+        ] {
+            let ask = format!("getfattr --only-values -n security.selinux {path}");
+            let found = mounted(&root, &ask);
+            let wanted = format!("system_u:object_r:{label}:s0");
+            assert_eq!(
+                found.trim_end_matches('\0'),
+                wanted,
+                "{}: {path}",
+                twin.name
+            );
+        }
     }
 }
 
