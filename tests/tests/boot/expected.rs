@@ -30,6 +30,8 @@ pub struct Expected {
     pub containerd_given: Option<&'static str>,
     /// `spec.kubelet.flags`.
     pub flags: &'static [&'static str],
+    /// Where pods learn of name servers, if the configuration of the kubelet says it.
+    pub resolver: Option<&'static str>,
 }
 
 /// How the node proves who it is.
@@ -242,7 +244,9 @@ imports = ["/etc/containerd/config.d/*.toml"]
             .filter_map(|line| line.strip_prefix("nameserver "))
             .collect();
         assert_eq!(servers, ["127.0.0.53"]);
-        wanted["resolvConf"] = "/run/systemd/resolve/resolv.conf".into();
+        if let Some(resolver) = self.resolver {
+            wanted["resolvConf"] = resolver.into();
+        }
         assert_eq!(answers.json("kubelet-config"), wanted);
     }
 

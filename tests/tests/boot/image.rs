@@ -9,6 +9,7 @@ use nodekiln_tests::cluster::minor;
 use nodekiln_tests::container_image;
 use nodekiln_tests::network::POD_NETWORK;
 use nodekiln_tests::program::run;
+use nodekiln_tests::twins::Twin;
 
 /// The image in its folder.
 pub struct Image {
@@ -112,6 +113,8 @@ pub struct Base {
     pub name: &'static str,
     /// The profile that bakes it, a file of `profiles/`.
     profile: &'static str,
+    /// The twin of a vendor's image that takes the place of the profile's base.
+    twin: Option<&'static str>,
     image: OnceLock<Image>,
 }
 
@@ -120,10 +123,40 @@ pub struct Base {
 pub static BASES: [Base; 1] = [Base {
     name: "debian-12",
     profile: "debian-12-demo.yaml",
+    twin: None,
     image: OnceLock::new(),
 }];
 
+/// Bases in the layouts of vendors' images, around the same userland: they join in one
+/// way, the others are the same.
+pub static LAYOUTS: [Base; 6] = [
+    twin("ubuntu-20.04"),
+    twin("ubuntu-22.04"),
+    twin("ubuntu-24.04"),
+    twin("al2023"),
+    twin("rhel-8"),
+    twin("rhel-9"),
+];
+
+const fn twin(name: &'static str) -> Base {
+    Base {
+        name,
+        profile: "debian-12-demo.yaml",
+        twin: Some(name),
+        image: OnceLock::new(),
+    }
+}
+
 impl Base {
+    /// Where the kubelet is told that pods learn of name servers: nodeadm leaves it to the
+    /// kubelet on the systems with rpm.
+    pub fn resolver(&self) -> Option<&'static str> {
+        match self.twin {
+            Some("al2023" | "rhel-8" | "rhel-9") => None,
+            _ => Some("/run/systemd/resolve/resolv.conf"),
+        }
+    }
+
     /// The system with all checks before joining, with all programs that sign, and with
     /// what a site adds: a network for pods, the image that they start with and one for
     /// their containers, and the stand-in of the SSM agent.
@@ -160,7 +193,10 @@ fn joining(base: &Base, name: &str, minor: &str, overlays: &[&str]) -> Image {
         !settings.contains(&"awssigninghelper=omit".to_owned()),
         "without aws_signing_helper no machine of a site joins: see what `make components` says"
     );
-    let profile = profile(base.profile, minor);
+    let mut profile = profile(base.profile, minor);
+    if let Some(twin) = base.twin {
+        profile = over_twin(&profile, twin);
+    }
     assert!(profile.contains(LEFT_OUT), "{profile}");
     // Another image may be made of it at the same time.
     static OVERLAY: OnceLock<PathBuf> = OnceLock::new();
@@ -178,6 +214,24 @@ fn joining(base: &Base, name: &str, minor: &str, overlays: &[&str]) -> Image {
     assert!(profile.contains(&own), "{profile}");
     let profile = profile.replace(&own, &format!("name: {name}\n"));
     baked(name, &profile, &settings)
+}
+
+/// The profile with the image of a twin as its base, and cgroups v2, as the profiles of the
+/// older systems ask for.
+fn over_twin(profile: &str, twin: &str) -> String {
+    let image = Twin::named(twin).path();
+    let (start, rest) = profile
+        .split_once("    bootstrap:\n")
+        .expect("a base of packages");
+    let (_, rest) = rest
+        .split_once("  credentialProvider:")
+        .expect("it follows");
+    let (middle, end) = rest.split_once("  kernel:\n").expect("modules");
+    format!(
+        "{start}    path: {}\n  credentialProvider:{middle}  kernel:\n    \
+         commandLine: [systemd.unified_cgroup_hierarchy=1]\n{end}",
+        image.display()
+    )
 }
 
 /// A stand-in of the agent for one service manager: it asks once and ends.

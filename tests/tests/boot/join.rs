@@ -15,11 +15,12 @@ use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::cluster::{Node, PATIENCE};
 use nodekiln_tests::container_image::{PAUSE, WAIT};
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
+use nodekiln_tests::twins::TWINS;
 use serde_json::{Value, json};
 
 use super::expected::{Credentials, Expected};
 use super::guest::Answers;
-use super::image::{BASES, Base};
+use super::image::{BASES, Base, LAYOUTS};
 use super::surroundings::{self, INSTANCE, Joined, Machines as _, OTHER, SITE};
 use super::{assert_milestones_in_order, image, machine, site};
 
@@ -42,6 +43,37 @@ const MORE: &str = "  \
 #[test]
 fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
     BASES.iter().for_each(join_by_certificate);
+}
+
+/// A test for each: one that fails keeps the others from nothing.
+macro_rules! layouts {
+    ($($test:ident: $name:literal),+ $(,)?) => {
+        $(
+            #[test]
+            #[ignore = "takes long: make e2e"]
+            fn $test() {
+                let base = LAYOUTS.iter().find(|base| base.name == $name);
+                join_by_certificate(base.expect("is listed"));
+            }
+        )+
+
+        #[test]
+        fn every_twin_joins_in_a_test() {
+            let listed: Vec<&str> = LAYOUTS.iter().map(|base| base.name).collect();
+            assert_eq!(listed, [$($name),+]);
+            let twins: Vec<&str> = TWINS.iter().map(|twin| twin.name).collect();
+            assert_eq!(listed, twins);
+        }
+    };
+}
+
+layouts! {
+    a_machine_in_the_layout_of_ubuntu_20_04_joins: "ubuntu-20.04",
+    a_machine_in_the_layout_of_ubuntu_22_04_joins: "ubuntu-22.04",
+    a_machine_in_the_layout_of_ubuntu_24_04_joins: "ubuntu-24.04",
+    a_machine_in_the_layout_of_amazon_linux_2023_joins: "al2023",
+    a_machine_in_the_layout_of_rhel_8_joins: "rhel-8",
+    a_machine_in_the_layout_of_rhel_9_joins: "rhel-9",
 }
 
 fn join_by_certificate(base: &Base) {
@@ -82,6 +114,7 @@ fn join_by_certificate(base: &Base) {
         endpoint: around.control_plane.endpoint(),
         authority: around.control_plane.ca_pem().to_owned(),
         node: "node-1".to_owned(),
+        resolver: base.resolver(),
         credentials: Credentials::RolesAnywhere,
         secret: issued.key.lines().nth(1).expect("a key").to_owned(),
         cluster_dns: "10.100.0.10",
@@ -152,6 +185,7 @@ fn join_by_activation(base: &Base) {
         endpoint: around.control_plane.endpoint(),
         authority: around.control_plane.ca_pem().to_owned(),
         node: name.to_owned(),
+        resolver: base.resolver(),
         credentials: Credentials::Ssm,
         secret: activation.code.clone(),
         cluster_dns: "10.100.0.10",
