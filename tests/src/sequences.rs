@@ -1,6 +1,10 @@
 //! Random operations on a volume, the same for a seed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{RefUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nodekiln::ImagePath;
 use nodekiln::volume::{Attributes, Problem, Timestamp, Volume, problem, remove_tree};
@@ -199,4 +203,50 @@ impl PartialEq for Refusal {
     fn eq(&self, other: &Self) -> bool {
         self.problem == other.problem
     }
+}
+
+/// The seeds to try: `NODEKILN_SEQUENCES` of them, `usual` without; or the one that
+/// `NODEKILN_SEED` names, to look at a failure again.
+fn seeds(usual: u64) -> Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("NODEKILN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("NODEKILN_SEQUENCES").unwrap_or(usual),
+    }
+}
+
+/// Runs `compare` for every seed, in some threads, with the base that is its turn.
+///
+/// # Panics
+/// With all seeds for which it panicked.
+pub fn for_each_seed<B>(
+    usual: u64,
+    threads: usize,
+    bases: &[(&str, B)],
+    compare: impl Fn(u64, &B) + Sync + RefUnwindSafe,
+) where
+    B: Sync + RefUnwindSafe,
+{
+    let seeds = seeds(usual);
+    let next = AtomicU64::new(seeds.start);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let (name, base) = &bases[(seed % bases.len() as u64) as usize];
+                    if catch_unwind(|| compare(seed, base)).is_err() {
+                        let failure = format!("seed {seed} on {name}");
+                        failures.lock().expect("not poisoned").push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("not poisoned");
+    assert!(failures.is_empty(), "{failures:#?}");
 }

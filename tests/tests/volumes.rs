@@ -1,11 +1,9 @@
 //! The engines against each other, on ext4 file systems that mkfs made.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nodekiln::volume::{Access, Attributes, Kind, Problem, problem};
-use nodekiln_tests::sequences::{Abilities, apply, sequence};
+use nodekiln_tests::sequences::{Abilities, apply, for_each_seed, sequence};
 use nodekiln_tests::volumes::{
     assert_same, at, blank, bytes, content, in_process, must, plain, through_kernel, tree,
 };
@@ -114,51 +112,20 @@ fn check_ext4(image: &Path) {
     must("e2fsck", &["-fn"], image);
 }
 
-/// The seeds to try: `NODEKILN_SEQUENCES` of them, or the one that
-/// `NODEKILN_SEED` names, to look at a failure again.
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("NODEKILN_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("NODEKILN_SEQUENCES").unwrap_or(500),
-    }
-}
-
 #[test]
 fn random_sequences_on_ext4_equal_the_kernel() {
     let folder = tempfile::tempdir().expect("folder");
-    let bases: Vec<PathBuf> = EXT4
+    let bases: Vec<(&str, PathBuf)> = EXT4
         .iter()
-        .map(|(_, options)| {
+        .map(|(name, options)| {
             let base = make_ext4(folder.path(), options, SIZE);
             populate(&base);
-            base
+            (*name, base)
         })
         .collect();
-    let next = AtomicU64::new(seeds().start);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds().end {
-                        break;
-                    }
-                    let kind = (seed % EXT4.len() as u64) as usize;
-                    let compared = std::panic::catch_unwind(|| {
-                        compare_sequence(folder.path(), &bases[kind], seed);
-                    });
-                    if compared.is_err() {
-                        let failure = format!("seed {seed} on {}", EXT4[kind].0);
-                        failures.lock().expect("not poisoned").push(failure);
-                    }
-                }
-            });
-        }
+    for_each_seed(500, 3, &bases, |seed, base| {
+        compare_sequence(folder.path(), base, seed);
     });
-    let failures = failures.into_inner().expect("not poisoned");
-    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 fn compare_sequence(folder: &Path, base: &Path, seed: u64) {

@@ -1,14 +1,12 @@
 //! XFS through the guest kernel, against the same changes through a root mount.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nodekiln::Class;
 use nodekiln::volume::agent::Kernel;
 use nodekiln::volume::{Access, Attributes, Problem, Volume, problem};
-use nodekiln_tests::sequences::{Abilities, Operation, apply, sequence};
+use nodekiln_tests::sequences::{Abilities, Operation, apply, for_each_seed, sequence};
 use nodekiln_tests::small_base::cut;
 use nodekiln_tests::volumes::{
     assert_same, at, bytes, content, must, plain, run, through_kernel, tree,
@@ -133,51 +131,20 @@ fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
     }
 }
 
-/// The seeds to try: `NODEKILN_SEQUENCES` of them, 20 without; or the one that
-/// `NODEKILN_SEED` names, to look at a failure again.
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("NODEKILN_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("NODEKILN_SEQUENCES").unwrap_or(20),
-    }
-}
-
 #[test]
 fn random_sequences_on_xfs_equal_the_kernel() {
     let folder = tempfile::tempdir().expect("folder");
-    let bases: Vec<PathBuf> = LAYOUTS
+    let bases: Vec<(&str, PathBuf)> = LAYOUTS
         .iter()
         .map(|(name, options)| {
             let base = make(folder.path(), &format!("base-{name}"), options, SIZE);
             populate(&base);
-            base
+            (*name, base)
         })
         .collect();
-    let next = AtomicU64::new(seeds().start);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds().end {
-                        break;
-                    }
-                    let kind = (seed % LAYOUTS.len() as u64) as usize;
-                    let compared = std::panic::catch_unwind(|| {
-                        compare_sequence(folder.path(), &bases[kind], seed);
-                    });
-                    if compared.is_err() {
-                        let failure = format!("seed {seed} on {}", LAYOUTS[kind].0);
-                        failures.lock().expect("not poisoned").push(failure);
-                    }
-                }
-            });
-        }
+    for_each_seed(20, 2, &bases, |seed, base| {
+        compare_sequence(folder.path(), base, seed);
     });
-    let failures = failures.into_inner().expect("not poisoned");
-    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 fn compare_sequence(folder: &Path, base: &Path, seed: u64) {

@@ -26,6 +26,7 @@ mod need;
 mod open;
 mod refusal;
 mod tree;
+mod walk;
 pub mod xfs;
 
 pub use check::{check, check_partition};

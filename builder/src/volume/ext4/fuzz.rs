@@ -5,7 +5,6 @@
 //! past the first look.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use fs_ext4::checksum::linux_crc32c;
@@ -17,7 +16,8 @@ use super::grow;
 use crate::ImagePath;
 use crate::disk::Storage;
 use crate::disk::memory::Memory;
-use crate::volume::{Access, Attributes, Kind, Timestamp, Volume, check, open, remove_tree};
+use crate::volume::walk::read_all;
+use crate::volume::{Access, Attributes, Timestamp, Volume, check, open, remove_tree};
 
 /// Bytes that one patch takes of an input.
 const PATCH: usize = 8;
@@ -25,9 +25,6 @@ const PATCH: usize = 8;
 const PATCHES: usize = 64;
 /// Bytes that are put behind the image before it is grown.
 const GROWTH: usize = 9 << 20;
-/// Bytes of a file that are read.
-const READ: usize = 1 << 20;
-
 /// Applies the patches `input` to the sound `image`, and does with it whatever a
 /// build does: opens, checks, lists, reads, replaces, removes, moves, grows. It must
 /// end, without a panic but one that becomes an error, whatever the patches are.
@@ -57,49 +54,6 @@ pub fn edit(image: &[u8], input: &[u8]) {
     let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
     if grow::grow(storage.as_ref()).is_ok() {
         let _ = check(storage.as_ref());
-    }
-}
-
-/// Walks the tree; gives the number of its folders.
-fn read_all(volume: &mut dyn Volume) -> usize {
-    let mut folders = 0;
-    let mut left = vec![ImagePath::root()];
-    while let Some(path) = left.pop() {
-        let _ = volume.metadata(&path);
-        let Ok(entries) = volume.read_directory(&path) else {
-            continue;
-        };
-        folders += 1;
-        for entry in entries {
-            let Ok(below) = path.join(&entry.name) else {
-                continue;
-            };
-            let _ = volume.metadata(&below);
-            match entry.kind {
-                Kind::Directory => left.push(below),
-                Kind::File => drop(volume.read_file(&below, &mut Bounded(READ))),
-                Kind::Symlink => drop(volume.read_link(&below)),
-                Kind::Special => {}
-            }
-        }
-    }
-    folders
-}
-
-/// Takes so many bytes and then refuses, as readers of small files do.
-struct Bounded(usize);
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = self
-            .0
-            .checked_sub(bytes.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

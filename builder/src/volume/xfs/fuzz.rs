@@ -6,7 +6,6 @@
 //! a process of its own.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,16 +15,15 @@ use crate::ImagePath;
 use crate::disk::Storage;
 use crate::disk::memory::Memory;
 use crate::volume::agent::{Kernel, Place};
+use crate::volume::walk::read_all;
 use crate::volume::{
-    Access, Attributes, Kind, Timestamp, Volume, check_partition, open, open_for_agent, remove_tree,
+    Access, Attributes, Timestamp, Volume, check_partition, open, open_for_agent, remove_tree,
 };
 
 /// Bytes that one patch takes of an input.
 const PATCH: usize = 8;
 /// Patches of one input; more would only slow it down.
 const PATCHES: usize = 64;
-/// Bytes of a file that are read.
-const READ: usize = 1 << 20;
 /// Blocks, sectors and inodes of the image, in bytes.
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
@@ -54,50 +52,6 @@ pub fn edit(image: &[u8], input: &[u8]) {
     };
     if let Ok(mut volume) = open_for_agent(&storage, place, Timestamp::default(), true) {
         change(volume.as_mut());
-    }
-}
-
-/// Walks the tree; gives the number of its folders.
-fn read_all(volume: &mut dyn Volume) -> usize {
-    let mut folders = 0;
-    let mut left = vec![ImagePath::root()];
-    let _ = volume.space();
-    while let Some(path) = left.pop() {
-        let _ = volume.metadata(&path);
-        let Ok(entries) = volume.read_directory(&path) else {
-            continue;
-        };
-        folders += 1;
-        for entry in entries {
-            let Ok(below) = path.join(&entry.name) else {
-                continue;
-            };
-            let _ = volume.metadata(&below);
-            match entry.kind {
-                Kind::Directory => left.push(below),
-                Kind::File => drop(volume.read_file(&below, &mut Bounded(READ))),
-                Kind::Symlink => drop(volume.read_link(&below)),
-                Kind::Special => {}
-            }
-        }
-    }
-    folders
-}
-
-/// Takes so many bytes and then refuses, as readers of small files do.
-struct Bounded(usize);
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = self
-            .0
-            .checked_sub(bytes.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
