@@ -3,8 +3,7 @@
 //!
 //! `NODEKILN_EMBED_FIRSTBOOT_X86_64`, `..._ARM64` and `NODEKILN_EMBED_AGENT_X86_64`
 //! name the programs while a release is built (`scripts/build`). A build without
-//! them looks for the programs at run time: `src/firstboot.rs`,
-//! `src/volume/agent/program.rs`.
+//! them looks for the programs at run time: `src/carried.rs`.
 
 #![allow(
     clippy::print_stdout,

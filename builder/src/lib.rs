@@ -23,6 +23,7 @@
 pub mod bake;
 pub mod base;
 pub mod build;
+mod carried;
 pub mod catalog;
 pub mod disk;
 pub mod environment;
