@@ -44,6 +44,9 @@ go_program() {
     command -v go
     return
   fi
+  # Scripts that run at the same time ask for it. Released when this subshell ends.
+  exec 8>"$cache/go.lock"
+  flock 8
   if [ ! -e "$folder/complete" ]; then
     say "installing Go $version (the machine's is ${have:-missing})"
     rm -rf "$folder"

@@ -2,8 +2,8 @@
 # Makes a twin of a vendor's image out of the bootstrapped Debian: the vendor's partitions
 # and file systems around Debian's userland. Root, in a mount namespace of its own: what it
 # mounts goes with it. All that differs between twins comes in variables.
-set -euo pipefail
 # shellcheck disable=SC2086,SC2153
+set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 base=$1 out=$2 work=$3
 
