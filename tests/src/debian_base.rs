@@ -26,7 +26,13 @@ pub fn store() -> Store {
 
 /// The profile section that makes the base.
 pub fn wish() -> Bootstrap {
-    let packages = ["containerd", "runc", "containernetworking-plugins"];
+    // The last for twins with an XFS root: cloud-init lets it fill its partition.
+    let packages = [
+        "containerd",
+        "runc",
+        "containernetworking-plugins",
+        "xfsprogs",
+    ];
     Bootstrap {
         suite: SUITE.to_owned(),
         packages: packages.map(ToOwned::to_owned).to_vec(),

@@ -340,6 +340,9 @@ impl<'a> Node<'a> {
                 "automountServiceAccountToken": false,
                 "terminationGracePeriodSeconds": 0,
                 "hostPID": privileged,
+                // A node that is away for five minutes would lose it, and machines that are
+                // emulated may take longer to restart.
+                "tolerations": [{ "operator": "Exists", "effect": "NoExecute" }],
                 "containers": [{
                     "name": "busybox",
                     "image": BUSYBOX,
