@@ -14,7 +14,7 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Check an image or the folder of a build: checksums, partition table, file
-/// systems, hygiene
+/// systems, hygiene, SELinux labels
 #[derive(Debug, Args)]
 pub struct Verify {
     /// An image file, or the folder of a build
