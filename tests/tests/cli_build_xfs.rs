@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Stdio;
 
-use nodekiln_tests::command::{Ran, Workshop, binary};
+use nodekiln_tests::command::{Ran, Running, Workshop};
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{self, MIB, ROOT_SIZE, ROOT_START, assert_sound, text};
 use nodekiln_tests::xfs::{self, SIZE, agent, by_hand, check};
@@ -18,7 +18,7 @@ fn workshop() -> Workshop {
     small_base::tree(&tree);
     fs::write(tree.join("etc/fstab"), "LABEL=root / xfs defaults 0 0\n").expect("writes");
     xfs::disk(workshop.folder(), &tree);
-    fs::copy(binary(), workshop.path("nodekiln")).expect("copies");
+    workshop.copy_of_command();
     fs::copy(agent(), workshop.path("agent")).expect("copies");
     workshop
 }
@@ -26,23 +26,8 @@ fn workshop() -> Workshop {
 /// Runs the command as a user with no rights, in a network that holds nothing.
 fn as_nobody(workshop: &Workshop, path: &str, arguments: &[&str]) -> Ran {
     run("chown", &["-R", "nobody", text(workshop.folder())]);
-    let mut command = Command::new("/usr/bin/unshare");
-    command.args([
-        "--net",
-        "setpriv",
-        "--reuid",
-        "nobody",
-        "--regid",
-        "nogroup",
-        "--clear-groups",
-        "--no-new-privs",
-        "--bounding-set=-all",
-        "--inh-caps=-all",
-        "--",
-        text(&workshop.path("nodekiln")),
-    ]);
+    let mut command = workshop.as_nobody_alone(workshop.path("nodekiln"));
     command.args(arguments);
-    workshop.furnish(&mut command);
     command.env("NODEKILN_AGENT", workshop.path("agent"));
     command.env("PATH", path);
     Ran::from(command.output().expect("unshare is needed"))
@@ -142,7 +127,6 @@ fn what_lacks_is_told() {
     // A PATH without linux.uml.
     let programs = workshop.path("programs");
     fs::create_dir(&programs).expect("creates");
-    std::os::unix::fs::symlink("/usr/bin/setpriv", programs.join("setpriv")).expect("links");
     build(text(&programs), "auto").failed(4, &["linux.uml is not installed", "user-mode-linux"]);
     build(PATH, "in-process").failed(3, &["it is XFS", "--engine agent"]);
     build(PATH, "mount").failed(4, &["needs root"]);
@@ -160,6 +144,42 @@ fn what_lacks_is_told() {
         doctor.stdout.contains("linux.uml is not installed"),
         "{}",
         doctor.stdout
+    );
+}
+
+#[test]
+fn an_interrupt_ends_the_guest_kernel_and_leaves_nothing() {
+    let workshop = workshop();
+    workshop.lock().succeeded();
+    // A stand-in of the guest kernel: it says that it runs, and does not end.
+    let programs = workshop.path("programs");
+    fs::create_dir(&programs).expect("creates");
+    let (pipe, kernel) = (workshop.path("started"), programs.join("linux.uml"));
+    run("mkfifo", &[text(&pipe)]);
+    let script = format!(
+        "#!/bin/sh\necho $$ >'{}'\nexec sleep 1000\n",
+        pipe.display()
+    );
+    fs::write(&kernel, script).expect("writes");
+    run("chmod", &["755", text(&kernel)]);
+
+    let mut command = workshop.command(&["build", "--offline"]);
+    command
+        .env("PATH", format!("{}:{PATH}", programs.display()))
+        .env("NODEKILN_AGENT", agent())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let build = Running::start(&mut command);
+    let number = fs::read_to_string(&pipe).expect("it starts");
+    build.signal("INT");
+    let (code, lines) = build.end();
+    assert_eq!(code, Some(130), "{lines:?}");
+    assert_eq!(workshop.left_in("out"), Vec::<String>::new());
+    let process = Path::new("/proc").join(number.trim());
+    assert!(
+        !process.exists(),
+        "the kernel runs on: {}",
+        process.display()
     );
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use nodekiln::volume::{Access, Attributes, Kind, Problem, problem};
 use nodekiln_tests::sequences::{Abilities, apply, for_each_seed, sequence};
 use nodekiln_tests::volumes::{
-    assert_same, at, blank, bytes, content, in_process, must, plain, through_kernel, tree,
+    assert_same, at, blank, bytes, content, fill_old, in_process, must, plain, thin_old,
+    through_kernel, tree,
 };
 
 /// mkfs.ext4 as the distributions call it, and older layouts.
@@ -88,23 +89,8 @@ fn make_ext4(folder: &Path, options: &[&str], size: u64) -> PathBuf {
 /// space, a folder that hands its group on.
 fn populate(image: &Path) {
     let mut volume = through_kernel(image, Access::Write);
-    for (folder, mode) in [("/old", 0o2755), ("/old/lib", 0o755)] {
-        volume
-            .create_directory(&at(folder), &plain(mode))
-            .expect("folder");
-    }
-    for number in 0..300u64 {
-        let path = at(&format!("/old/entry-{number:03}"));
-        let data = bytes(number, (number * 97 % 9000) as usize);
-        volume
-            .write_file(&path, data.len() as u64, &mut &data[..], &plain(0o644))
-            .expect("file");
-    }
-    for number in (0..300).step_by(3) {
-        volume
-            .remove_file(&at(&format!("/old/entry-{number:03}")))
-            .expect("removed");
-    }
+    fill_old(volume.as_mut());
+    thin_old(volume.as_mut());
     volume.finish().expect("unmounted");
 }
 
@@ -187,8 +173,11 @@ fn a_payload_on_every_ext4_is_what_the_kernel_reads() {
     for (name, options) in EXT4 {
         let image = make_ext4(folder.path(), options, 96 << 20);
         let mut volume = in_process(&image).expect(name);
-        assert_eq!(volume.label(), "cloudimg-rootfs");
-        assert_eq!(volume.uuid(), "6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d");
+        assert_eq!(volume.identity().label, "cloudimg-rootfs");
+        assert_eq!(
+            volume.identity().uuid,
+            "6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d"
+        );
         for path in ["/usr", "/usr/bin"] {
             volume
                 .create_directory(&at(path), &plain(0o755))

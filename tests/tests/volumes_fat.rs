@@ -180,9 +180,9 @@ fn mtools_reads_what_was_written() {
     for (name, options, size, other_reads) in FAT {
         let image = make_fat(folder.path(), name, options, *size);
         let mut volume = in_process(&image).expect(name);
-        assert_eq!(volume.file_system(), FileSystem::Fat);
-        assert_eq!(volume.label(), "UEFI", "{name}");
-        assert_eq!(volume.uuid(), "1A2B-3C4D", "{name}");
+        assert_eq!(volume.identity().file_system, FileSystem::Fat);
+        assert_eq!(volume.identity().label, "UEFI", "{name}");
+        assert_eq!(volume.identity().uuid, "1A2B-3C4D", "{name}");
         for path in ["/EFI", "/EFI/BOOT", "/EFI/ubuntu with a long name"] {
             volume
                 .create_directory(&at(path), &plain(0o755))

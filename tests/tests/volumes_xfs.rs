@@ -88,8 +88,11 @@ fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
         copy(&ours, &kernels);
         let mut oracle = through_kernel(&kernels, Access::Write);
         let mut volume = through_agent(&ours).expect(name);
-        assert_eq!(volume.label(), "root");
-        assert_eq!(volume.uuid(), "6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d");
+        assert_eq!(volume.identity().label, "root");
+        assert_eq!(
+            volume.identity().uuid,
+            "6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d"
+        );
         let before = tree(oracle.as_mut());
         assert_same(&format!("{name}: before"), &tree(volume.as_mut()), &before);
         let free = (

@@ -11,7 +11,7 @@ use crate::volume::{Kind, Need, NeedOf, Volume};
 /// [`crate::Class::Environment`] that says how much is missing.
 pub(super) fn check(target: Target, changes: &VolumePlan, volume: &mut dyn Volume) -> Result<()> {
     let space = volume.space()?;
-    let mut need = Need::new(volume.file_system(), &space);
+    let mut need = Need::new(volume.identity().file_system, &space);
     for (path, entry) in &changes.entries {
         let (kind, size) = match &entry.node {
             Node::File { content } => (Kind::File, content.size),

@@ -103,7 +103,7 @@ impl Reader<'_> {
             )));
         }
         let keeps_its_own = matches!(entry.node, Node::Directory { keep: true });
-        let file_system = volume.file_system();
+        let file_system = volume.identity().file_system;
         let (planned, found) = (&entry.attributes, &metadata.attributes);
         if !keeps_its_own
             && let Some(difference) = compare_attributes(planned, found, wanted, file_system)

@@ -60,7 +60,7 @@ fn differences(image: &mut Image, policy: &Policy, paths: &[ImagePath]) -> Resul
         };
         let (target, _) = image.place(&real);
         let volume = image.volumes().get(&target);
-        if volume.is_some_and(|volume| volume.file_system() == FileSystem::Fat) {
+        if volume.is_some_and(|volume| volume.identity().file_system == FileSystem::Fat) {
             continue;
         }
         let kind = FileType::of(found.kind);

@@ -451,7 +451,7 @@ fn bake(
     ));
     for (target, volume) in volumes {
         volume
-            .finish()
+            .finish_stoppable(progress)
             .doing(|| format!("finish the {} file system", target.name()))?;
     }
     let storage: Arc<dyn Storage> = disk.clone();

@@ -45,7 +45,7 @@ impl Image {
     pub fn last_written(&self) -> Timestamp {
         self.volumes
             .get(&Target::Root)
-            .map_or_else(Timestamp::default, |root| root.last_written())
+            .map_or_else(Timestamp::default, |root| root.identity().last_written)
     }
 
     /// Gives the volumes back.

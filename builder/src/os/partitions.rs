@@ -111,7 +111,7 @@ pub fn probe(disk: &Arc<dyn Storage>, table: &Gpt) -> Result<Vec<Candidate>> {
 
 fn look_into(slice: Arc<dyn Storage>) -> Result<(String, Look)> {
     let volume = volume::open(slice, Access::Read, Timestamp::default())?;
-    let label = volume.label();
+    let label = volume.identity().label;
     let mut image = Image::new(BTreeMap::from([(Target::Root, volume)]))?;
     Ok((label, look(&mut image)?))
 }

@@ -9,9 +9,10 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::refusal::refuse;
-use super::{Attributes, DirectoryEntry, FileSystem, Metadata, Problem, Space, Timestamp, Volume};
+use super::{Attributes, DirectoryEntry, Identity, Metadata, Problem, Space, Volume};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
+use crate::progress::{Progress, Silent};
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -28,10 +29,7 @@ pub fn panics_are_errors() -> bool {
 struct Guarded {
     /// `None` after a panic.
     inner: Option<Box<dyn Volume>>,
-    file_system: FileSystem,
-    label: String,
-    uuid: String,
-    last_written: Timestamp,
+    identity: Identity,
 }
 
 /// Opens a volume with `open`; no call to it, and not opening it either, panics.
@@ -45,10 +43,7 @@ pub(super) fn open(
     catch(doing, || {
         let inner = open()?;
         Ok(Box::new(Guarded {
-            file_system: inner.file_system(),
-            label: inner.label(),
-            uuid: inner.uuid(),
-            last_written: inner.last_written(),
+            identity: inner.identity(),
             inner: Some(inner),
         }) as Box<dyn Volume>)
     })
@@ -108,20 +103,8 @@ impl Guarded {
 }
 
 impl Volume for Guarded {
-    fn file_system(&self) -> FileSystem {
-        self.file_system
-    }
-
-    fn label(&self) -> String {
-        self.label.clone()
-    }
-
-    fn uuid(&self) -> String {
-        self.uuid.clone()
-    }
-
-    fn last_written(&self) -> Timestamp {
-        self.last_written
+    fn identity(&self) -> Identity {
+        self.identity.clone()
     }
 
     fn space(&mut self) -> Result<Space> {
@@ -202,10 +185,14 @@ impl Volume for Guarded {
         self.call(&doing, |inner| inner.rename(from, to))
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.finish_stoppable(&Silent)
+    }
+
+    fn finish_stoppable(mut self: Box<Self>, progress: &dyn Progress) -> Result<()> {
         let doing = "finish the file system";
         match self.inner.take() {
-            Some(inner) => catch(doing, || inner.finish()),
+            Some(inner) => catch(doing, || inner.finish_stoppable(progress)),
             None => Err(damaged(doing, ": an earlier call to it broke off")),
         }
     }
@@ -217,6 +204,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::volume::Timestamp;
     use crate::volume::model::MemoryVolume;
     use crate::volume::problem;
 

@@ -1,10 +1,23 @@
-//! Label, UUID and last write, read from the superblock alone.
+//! What a file system says of itself: its kind, label, UUID and last write.
 
 use std::io;
 
 use super::ext4::gate;
 use super::{FileSystem, Timestamp};
 use crate::disk::Storage;
+
+/// See the module documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// What it is.
+    pub file_system: FileSystem,
+    /// Label, without padding; empty when there is none.
+    pub label: String,
+    /// UUID in its usual text form (ext4, XFS: 8-4-4-4-12 hexadecimal; FAT: `ABCD-1234`).
+    pub uuid: String,
+    /// When the file system was last written, by its own records.
+    pub last_written: Timestamp,
+}
 
 /// Sixteen bytes in the usual form, 8-4-4-4-12 hexadecimal digits.
 pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
@@ -14,17 +27,18 @@ pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
         .join("-")
 }
 
-/// Label, UUID and, where it is recorded, the last write.
+/// What stands in the superblock; `epoch` where it does not record the last write.
 pub(super) fn read(
     storage: &dyn Storage,
-    kind: FileSystem,
-) -> io::Result<(String, String, Option<Timestamp>)> {
+    file_system: FileSystem,
+    epoch: Timestamp,
+) -> io::Result<Identity> {
     let mut start = vec![0; 2048];
     storage.read_at(&mut start, 0)?;
-    Ok(match kind {
+    let (label, uuid, last_written) = match file_system {
         FileSystem::Ext4 => {
             let (label, uuid, written) = gate::identity(&start[1024..]);
-            (label, uuid_text(&uuid), Some(written))
+            (label, uuid_text(&uuid), written)
         }
         // fs/xfs/libxfs/xfs_format.h, struct xfs_dsb: sb_uuid, sb_fname.
         FileSystem::Xfs => {
@@ -35,12 +49,18 @@ pub(super) fn read(
             (
                 String::from_utf8_lossy(&label[..end]).into_owned(),
                 uuid_text(&uuid),
-                None,
+                epoch,
             )
         }
         FileSystem::Fat => {
             let (label, serial) = super::fat::identity(&start);
-            (label, serial, None)
+            (label, serial, epoch)
         }
+    };
+    Ok(Identity {
+        file_system,
+        label,
+        uuid,
+        last_written,
     })
 }

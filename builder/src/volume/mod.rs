@@ -13,6 +13,7 @@
 
 pub mod agent;
 mod check;
+mod content;
 pub mod ext4;
 pub mod fat;
 pub mod first_mount;
@@ -24,6 +25,7 @@ pub mod model;
 pub mod mount;
 mod need;
 mod open;
+mod places;
 mod refusal;
 mod tree;
 mod walk;
@@ -32,6 +34,7 @@ pub mod xfs;
 pub use check::{check, check_partition};
 pub use first_mount::FirstMount;
 pub use guard::panics_are_errors;
+pub use identity::Identity;
 pub use need::{Need, NeedOf};
 pub use open::{Access, detect, detect_foreign, open, open_for_agent};
 pub use tree::{create_parents, read_to_vec, remove_tree};
@@ -42,6 +45,7 @@ use std::io::{Read, Write};
 
 use crate::error::Result;
 use crate::image_path::ImagePath;
+use crate::progress::Progress;
 
 /// The kinds of file system that nodekiln knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -198,15 +202,9 @@ pub fn problem(error: &crate::Error) -> Option<Problem> {
 /// After an error of kind [`Problem::Io`] or [`Problem::Damaged`] the image is
 /// to be thrown away: nodekiln only ever edits a layer over the base.
 pub trait Volume: Debug + Send {
-    /// What it is.
-    fn file_system(&self) -> FileSystem;
-    /// Label, without padding; empty when there is none.
-    fn label(&self) -> String;
-    /// UUID in its usual text form (ext4: 8-4-4-4-12 hexadecimal; FAT: `ABCD-1234`).
-    fn uuid(&self) -> String;
-    /// When the file system was last written, by its own records: the clock of a
-    /// build without `SOURCE_DATE_EPOCH`.
-    fn last_written(&self) -> Timestamp;
+    /// What it says of itself. Its last write is the clock of a build without
+    /// `SOURCE_DATE_EPOCH`.
+    fn identity(&self) -> Identity;
     /// How much room there is.
     fn space(&mut self) -> Result<Space>;
 
@@ -258,4 +256,10 @@ pub trait Volume: Debug + Send {
     /// Writes everything back and leaves the file system clean. A volume that is
     /// dropped without this leaves the image unusable.
     fn finish(self: Box<Self>) -> Result<()>;
+    /// As [`Volume::finish`], until the user asks to stop: for a volume that does its work
+    /// at the end.
+    fn finish_stoppable(self: Box<Self>, progress: &dyn Progress) -> Result<()> {
+        let _ = progress;
+        self.finish()
+    }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use super::{
-    Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp, Volume,
-    VolumeError,
+    Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space, Timestamp,
+    Volume, VolumeError,
 };
 use crate::error::{Class, Error, Result};
 use crate::image_path::ImagePath;
@@ -199,20 +199,13 @@ impl MemoryVolume {
 }
 
 impl Volume for MemoryVolume {
-    fn file_system(&self) -> FileSystem {
-        FileSystem::Ext4
-    }
-
-    fn label(&self) -> String {
-        "memory".to_owned()
-    }
-
-    fn uuid(&self) -> String {
-        "00000000-0000-0000-0000-000000000000".to_owned()
-    }
-
-    fn last_written(&self) -> Timestamp {
-        Timestamp::default()
+    fn identity(&self) -> Identity {
+        Identity {
+            file_system: FileSystem::Ext4,
+            label: "memory".to_owned(),
+            uuid: "00000000-0000-0000-0000-000000000000".to_owned(),
+            last_written: Timestamp::default(),
+        }
     }
 
     fn space(&mut self) -> Result<Space> {

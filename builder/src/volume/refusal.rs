@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::{Problem, VolumeError};
-use crate::error::{Class, Error};
+use super::{Kind, Problem, VolumeError};
+use crate::error::{Class, Error, Result};
 
 /// An error of a volume: `doing` says what was done to what, `text` why it was
 /// refused.
@@ -30,6 +30,19 @@ pub(crate) fn refuse(problem: Problem, doing: impl Into<String>, text: impl Into
             error.hint("check a copy of the partition with: e2fsck -fy, fsck.vfat -a")
         }
         _ => error,
+    }
+}
+
+/// Refuses what is no regular file: only those have content to read.
+pub(crate) fn regular_file(kind: Kind, doing: &str) -> Result<()> {
+    match kind {
+        Kind::File => Ok(()),
+        Kind::Directory => Err(refuse(Problem::IsADirectory, doing, "it is a folder")),
+        Kind::Symlink | Kind::Special => Err(refuse(
+            Problem::NotSupported,
+            doing,
+            "it is no regular file",
+        )),
     }
 }
 

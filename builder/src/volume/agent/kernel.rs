@@ -13,6 +13,7 @@ use nodekiln_agent::{BLOCK, Outcome};
 use super::cpio;
 use crate::environment;
 use crate::error::{Class, Context as _, Error, Result};
+use crate::progress::{Progress, Silent};
 use crate::task::{Finished, Task};
 
 /// The program of Debian's and Ubuntu's package `user-mode-linux`.
@@ -113,7 +114,7 @@ impl Kernel {
         // It answers that this is no payload: it ran.
         self.clone()
             .limit(TRY_TIME)
-            .run(&disks, folder.path())
+            .run(&disks, folder.path(), &Silent)
             .map(drop)
     }
 
@@ -121,8 +122,13 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Class::Environment`] when the kernel cannot be started, does not end, or dies
-    /// before it has answered.
-    pub(super) fn run(&self, disks: &Disks<'_>, folder: &Path) -> Result<Outcome> {
+    /// before it has answered; [`Class::Interrupted`] when the user asked to stop.
+    pub(super) fn run(
+        &self,
+        disks: &Disks<'_>,
+        folder: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Outcome> {
         let doing = || "prepare the guest kernel".to_owned();
         std::fs::write(folder.join("initramfs"), cpio::initramfs(&self.agent)).doing(doing)?;
         let answer = folder.join("answer");
@@ -155,7 +161,10 @@ impl Kernel {
             .env("HOME", folder)
             .in_folder(folder)
             .limit(limit);
-        let finished = task.run().map_err(|error| {
+        let finished = task.run_stoppable(progress).map_err(|error| {
+            if error.class() == Class::Interrupted {
+                return error;
+            }
             error.context("run the guest kernel that edits XFS").hint(
                 "nodekiln doctor tells what it lacks; as root, --engine mount does without it",
             )

@@ -26,12 +26,14 @@ use self::kernel::Disks;
 use self::pending::{Body, Node, Pending};
 use self::spool::Spool;
 use super::mount::translate;
-use super::refusal::refuse;
+use super::refusal::{refuse, regular_file};
 use super::{
-    Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp, Volume,
+    Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space, Timestamp,
+    Volume,
 };
 use crate::error::{Class, Error, Result};
 use crate::image_path::ImagePath;
+use crate::progress::{Progress, Silent};
 
 /// Longest target of a link on XFS, in bytes (`XFS_SYMLINK_MAXLEN`).
 const LONGEST_TARGET: usize = 1024;
@@ -66,10 +68,7 @@ pub struct Growth {
 #[derive(Debug)]
 pub struct Agent {
     place: Place,
-    file_system: FileSystem,
-    label: String,
-    uuid: String,
-    last_written: Timestamp,
+    identity: Identity,
     epoch: Timestamp,
     growth: Option<Growth>,
     pending: Pending,
@@ -92,10 +91,7 @@ impl Agent {
         growth: Option<Growth>,
     ) -> Result<Self> {
         Ok(Self {
-            file_system: base.file_system(),
-            label: base.label(),
-            uuid: base.uuid(),
-            last_written: base.last_written(),
+            identity: base.identity(),
             epoch,
             growth,
             spool: Spool::new(&place.work)?,
@@ -117,21 +113,14 @@ impl Agent {
             return Err(refuse(Problem::IsADirectory, doing, "it is a folder"));
         }
         let number = self.pending.existing(path, doing)?;
-        match self.pending.node(number).kind {
-            Kind::File => Ok(number),
-            Kind::Directory => Err(refuse(Problem::IsADirectory, doing, "it is a folder")),
-            _ => Err(refuse(
-                Problem::NotSupported,
-                doing,
-                "it is no regular file",
-            )),
-        }
+        regular_file(self.pending.node(number).kind, doing)?;
+        Ok(number)
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, progress: &dyn Progress) -> Result<()> {
         let header = Header {
             identity: [0; 32],
-            file_system: match self.file_system {
+            file_system: match self.identity.file_system {
                 FileSystem::Xfs => "xfs",
                 FileSystem::Ext4 => "ext4",
                 FileSystem::Fat => "vfat",
@@ -151,7 +140,10 @@ impl Agent {
             payload: payload.name,
             work: (payload.contents, payload.operations),
         };
-        let outcome = self.place.kernel.run(&disks, self.spool.folder())?;
+        let outcome = self
+            .place
+            .kernel
+            .run(&disks, self.spool.folder(), progress)?;
         judge(&outcome, payload.identity, payload.operations)
     }
 }
@@ -245,20 +237,8 @@ fn raw(path: &ImagePath) -> Vec<u8> {
 }
 
 impl Volume for Agent {
-    fn file_system(&self) -> FileSystem {
-        self.file_system
-    }
-
-    fn label(&self) -> String {
-        self.label.clone()
-    }
-
-    fn uuid(&self) -> String {
-        self.uuid.clone()
-    }
-
-    fn last_written(&self) -> Timestamp {
-        self.last_written
+    fn identity(&self) -> Identity {
+        self.identity.clone()
     }
 
     fn space(&mut self) -> Result<Space> {
@@ -460,11 +440,15 @@ impl Volume for Agent {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.finish_stoppable(&Silent)
+    }
+
+    fn finish_stoppable(mut self: Box<Self>, progress: &dyn Progress) -> Result<()> {
         if self.spool.is_empty() && self.growth.is_none() {
             return Ok(());
         }
-        self.run()
+        self.run(progress)
     }
 }
 

@@ -8,8 +8,9 @@ use std::path::Path;
 use nodekiln_agent::{BLOCK, Content, Header, INLINE, Operation};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Class, Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::volume::Problem;
+use crate::volume::content::{at_its_end, read_exactly};
 use crate::volume::refusal::refuse;
 
 /// Name of the payload's file.
@@ -124,15 +125,7 @@ impl Spool {
             }
             Content::Area { offset, size }
         };
-        let more = content
-            .read(&mut [0])
-            .map_err(|error| Error::io(format!("{doing}: read its content"), error))?;
-        if more != 0 {
-            return Err(Error::new(
-                Class::Dependency,
-                format!("{doing}: its content is longer than the {size} bytes announced"),
-            ));
-        }
+        at_its_end(content, size, doing)?;
         if let Content::Area { offset, size } = &taken {
             self.next = (offset + size).next_multiple_of(BLOCK as u64);
         }
@@ -186,17 +179,4 @@ impl Spool {
             contents: self.contents,
         })
     }
-}
-
-fn read_exactly(content: &mut dyn Read, buffer: &mut [u8], doing: &str) -> Result<()> {
-    content.read_exact(buffer).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::UnexpectedEof {
-            Error::new(
-                Class::Dependency,
-                format!("{doing}: its content is shorter than announced"),
-            )
-        } else {
-            Error::io(format!("{doing}: read its content"), error)
-        }
-    })
 }

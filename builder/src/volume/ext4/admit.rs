@@ -3,7 +3,6 @@
 //! removed or a folder is read. See [`super::bounds`].
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::sync::Arc;
 
@@ -120,31 +119,6 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Refuses a folder that has a second name: through such folders a tree
-    /// leads into itself, or has more paths than can be walked.
-    pub(super) fn one_name(
-        &mut self,
-        number: u32,
-        parent: u32,
-        name: &[u8],
-        doing: &str,
-    ) -> Result<()> {
-        let mut hasher = DefaultHasher::new();
-        (parent, name).hash(&mut hasher);
-        let place = hasher.finish();
-        if number != ROOT && *self.places.entry(number).or_insert(place) == place {
-            return Ok(());
-        }
-        Err(refuse(
-            Problem::Damaged,
-            doing,
-            format!(
-                "the folder '{}' (inode {number}) has another name, too",
-                name.escape_ascii()
-            ),
-        ))
-    }
-
     /// Looks at what a rename removes and climbs, and forgets the places of both.
     /// `source` and `target` are a folder's inode and a name in it.
     pub(super) fn admit_rename(
@@ -165,7 +139,7 @@ impl Ext4 {
             self.admit(number, doing)?;
         }
         for number in [moved, replaced].into_iter().flatten() {
-            self.places.remove(&number);
+            self.places.forget(number.into());
         }
         Ok(())
     }

@@ -11,25 +11,18 @@ use crate::error::Result;
 use crate::image_path::ImagePath;
 use crate::volume::refusal::{refuse, storage_failed};
 use crate::volume::{
-    Access, Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp,
-    Volume, identity, problem,
+    Access, Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space,
+    Timestamp, Volume, identity, problem,
 };
 
 impl Volume for Ext4 {
-    fn file_system(&self) -> FileSystem {
-        FileSystem::Ext4
-    }
-
-    fn label(&self) -> String {
-        self.superblock.label.clone()
-    }
-
-    fn uuid(&self) -> String {
-        identity::uuid_text(&self.superblock.uuid)
-    }
-
-    fn last_written(&self) -> Timestamp {
-        self.superblock.last_written
+    fn identity(&self) -> Identity {
+        Identity {
+            file_system: FileSystem::Ext4,
+            label: self.superblock.label.clone(),
+            uuid: identity::uuid_text(&self.superblock.uuid),
+            last_written: self.superblock.last_written,
+        }
     }
 
     fn space(&mut self) -> Result<Space> {
@@ -226,7 +219,7 @@ impl Volume for Ext4 {
         };
         if let Some(number) = self.find_in(parent, name, &doing)? {
             self.admit(number, &doing)?;
-            self.places.remove(&number);
+            self.places.forget(number.into());
         }
         self.folders.retain(|known, _| !known.starts_with(path));
         self.driver

@@ -10,11 +10,12 @@ use std::io::{Read, Write};
 
 use fs_ext4::error::Error as Ext4Error;
 
-use super::inode::RawInode;
+use super::inode::{RawInode, kind_of};
 use super::{Ext4, translate};
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
-use crate::volume::refusal::refuse;
+use crate::volume::content::{at_its_end, read_exactly};
+use crate::volume::refusal::{refuse, regular_file};
 use crate::volume::{Problem, Volume as _};
 
 /// Bytes read or written at once.
@@ -83,7 +84,7 @@ impl Ext4 {
             while left > 0 {
                 let piece = left.min(PIECE as u64) as usize;
                 buffer.resize(piece.next_multiple_of(block as usize), 0);
-                fill(content, &mut buffer[..piece], doing)?;
+                read_exactly(content, &mut buffer[..piece], doing)?;
                 buffer[piece..].fill(0);
                 self.driver
                     .dev
@@ -97,23 +98,13 @@ impl Ext4 {
         let mut offset = done * block;
         while offset < size {
             buffer.resize((size - offset).min(PIECE as u64) as usize, 0);
-            fill(content, &mut buffer, doing)?;
+            read_exactly(content, &mut buffer, doing)?;
             self.driver
                 .apply_pwrite_ino(number, offset, &buffer)
                 .map_err(|error| translate(doing, error))?;
             offset += buffer.len() as u64;
         }
-        if content
-            .read(&mut [0])
-            .map_err(|error| source_failed(doing, error))?
-            != 0
-        {
-            return Err(Error::new(
-                Class::Dependency,
-                format!("{doing}: its content is longer than the {size} bytes announced"),
-            ));
-        }
-        Ok(())
+        at_its_end(content, size, doing)
     }
 
     /// Allocates a run of at most `wanted` blocks for logical block `logical`:
@@ -163,16 +154,7 @@ impl Ext4 {
     /// Adds to the end of a file; its modification time stays.
     pub(super) fn append(&mut self, number: u32, content: &[u8], doing: &str) -> Result<()> {
         let (inode, before) = self.inode(number, doing)?;
-        if inode.is_dir() {
-            return Err(refuse(Problem::IsADirectory, doing, "it is a folder"));
-        }
-        if !inode.is_file() {
-            return Err(refuse(
-                Problem::NotSupported,
-                doing,
-                "it is no regular file",
-            ));
-        }
+        regular_file(kind_of(inode.mode), doing)?;
         self.admit(number, doing)?;
         let free = self.space()?.free;
         if content.len() as u64 > free {
@@ -210,16 +192,7 @@ impl Ext4 {
         sink: &mut dyn Write,
     ) -> Result<u64> {
         let inode = self.inode(number, doing)?.0;
-        if inode.is_dir() {
-            return Err(refuse(Problem::IsADirectory, doing, "it is a folder"));
-        }
-        if !inode.is_file() {
-            return Err(refuse(
-                Problem::NotSupported,
-                doing,
-                "it is no regular file",
-            ));
-        }
+        regular_file(kind_of(inode.mode), doing)?;
         let whole = self.superblock.blocks * u64::from(self.superblock.block_size);
         if inode.size > whole.max(LARGEST_HOLE) {
             return Err(refuse(
@@ -251,22 +224,4 @@ impl Ext4 {
         }
         Ok(offset)
     }
-}
-
-fn source_failed(doing: &str, error: std::io::Error) -> Error {
-    Error::io(format!("{doing}: read its content"), error)
-}
-
-/// Fills `buffer`, or says that the content ended early.
-fn fill(content: &mut dyn Read, buffer: &mut [u8], doing: &str) -> Result<()> {
-    content.read_exact(buffer).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::UnexpectedEof {
-            Error::new(
-                Class::Dependency,
-                format!("{doing}: its content is shorter than announced"),
-            )
-        } else {
-            source_failed(doing, error)
-        }
-    })
 }

@@ -35,6 +35,7 @@ use fs_ext4::runtime::Runtime;
 
 use self::device::Device;
 use self::inode::RawInode;
+use super::places::Places;
 use super::refusal::{refuse, storage_failed};
 use super::{Access, Attributes, Problem, Timestamp};
 use crate::disk::Storage;
@@ -54,9 +55,7 @@ pub struct Ext4 {
     access: Access,
     epoch: Timestamp,
     folders: HashMap<ImagePath, u32>,
-    /// Hash of parent and name of every folder that was met, by its inode: a
-    /// folder has one name.
-    places: HashMap<u32, u64>,
+    places: Places,
 }
 
 impl fmt::Debug for Ext4 {
@@ -120,7 +119,7 @@ impl Ext4 {
             access,
             epoch,
             folders: HashMap::new(),
-            places: HashMap::new(),
+            places: Places::new(ROOT.into()),
         };
         opened.admit_folder(ROOT, doing)?;
         Ok(opened)
@@ -166,7 +165,8 @@ impl Ext4 {
                     format!("a component of {path} is no folder"),
                 ));
             }
-            self.one_name(number, parent, component, doing)?;
+            self.places
+                .one_name(number.into(), parent.into(), component, doing)?;
             self.admit_folder(number, doing)?;
             if self.folders.len() >= KNOWN_FOLDERS {
                 self.folders.clear();

@@ -32,13 +32,14 @@ use self::directory::{Entry, Slots, Stamp};
 use self::layout::Layout;
 use self::table::Table;
 use self::tree::Folder;
+use super::content::{at_its_end, read_exactly};
 use super::refusal::{refuse, storage_failed};
 use super::{
-    Access, Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp,
-    Volume,
+    Access, Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space,
+    Timestamp, Volume,
 };
 use crate::disk::Storage;
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 
 /// Bytes copied at once, at least a cluster.
@@ -256,32 +257,14 @@ impl Fat {
             buffer.clear();
             buffer.resize(run * cluster, 0);
             let piece = left.min(buffer.len() as u64) as usize;
-            content.read_exact(&mut buffer[..piece]).map_err(|error| {
-                if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                    Error::new(
-                        Class::Dependency,
-                        format!("{doing}: its content is shorter than announced"),
-                    )
-                } else {
-                    Error::io(format!("{doing}: read its content"), error)
-                }
-            })?;
+            read_exactly(content, &mut buffer[..piece], doing)?;
             self.storage
                 .write_at(&buffer, self.offset_of(chain[at]))
                 .map_err(|error| storage_failed(doing, &error))?;
             left -= piece as u64;
             at += run;
         }
-        let more = content
-            .read(&mut [0])
-            .map_err(|error| Error::io(format!("{doing}: read its content"), error))?;
-        if more != 0 {
-            return Err(Error::new(
-                Class::Dependency,
-                format!("{doing}: its content is longer than the {size} bytes announced"),
-            ));
-        }
-        Ok(())
+        at_its_end(content, size, doing)
     }
 }
 
@@ -296,21 +279,14 @@ fn shown_attributes(folder: bool, modified: Timestamp) -> Attributes {
 }
 
 impl Volume for Fat {
-    fn file_system(&self) -> FileSystem {
-        FileSystem::Fat
-    }
-
-    fn label(&self) -> String {
-        self.label.clone()
-    }
-
-    fn uuid(&self) -> String {
-        self.serial.clone()
-    }
-
-    /// FAT does not record it: the newest time of anything in it.
-    fn last_written(&self) -> Timestamp {
-        self.newest
+    fn identity(&self) -> Identity {
+        Identity {
+            file_system: FileSystem::Fat,
+            label: self.label.clone(),
+            uuid: self.serial.clone(),
+            // FAT does not record it: the newest time of anything in it.
+            last_written: self.newest,
+        }
     }
 
     fn space(&mut self) -> Result<Space> {

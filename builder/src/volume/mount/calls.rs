@@ -8,7 +8,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{FileType, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
+use crate::volume::content::{at_its_end, read_exactly};
 use crate::volume::refusal::refuse;
 use crate::volume::{Kind, Problem, Timestamp};
 
@@ -113,28 +114,10 @@ pub(super) fn fill(file: OwnedFd, size: u64, content: &mut dyn Read, doing: &str
     let mut left = size;
     while left > 0 {
         let piece = buffer.len().min(usize::try_from(left).unwrap_or(PIECE));
-        content.read_exact(&mut buffer[..piece]).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                Error::new(
-                    Class::Dependency,
-                    format!("{doing}: its content is shorter than announced"),
-                )
-            } else {
-                Error::io(format!("{doing}: read its content"), error)
-            }
-        })?;
+        read_exactly(content, &mut buffer[..piece], doing)?;
         file.write_all(&buffer[..piece])
             .map_err(|error| failed_write(doing, &error))?;
         left -= piece as u64;
     }
-    let more = content
-        .read(&mut [0])
-        .map_err(|error| Error::io(format!("{doing}: read its content"), error))?;
-    if more != 0 {
-        return Err(Error::new(
-            Class::Dependency,
-            format!("{doing}: its content is longer than the {size} bytes announced"),
-        ));
-    }
-    Ok(())
+    at_its_end(content, size, doing)
 }

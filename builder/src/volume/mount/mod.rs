@@ -24,10 +24,10 @@ pub(super) use self::calls::translate;
 use self::attach::Attached;
 use self::calls::{failed_write, fill, kind_of, modified_of, times, xattrs};
 use self::image::ReadOnly;
-use super::refusal::refuse;
+use super::refusal::{refuse, regular_file};
 use super::{
-    Access, Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp,
-    Volume,
+    Access, Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space,
+    Timestamp, Volume,
 };
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
@@ -40,11 +40,8 @@ const PIECE: usize = 1 << 20;
 pub struct Mount {
     root: OwnedFd,
     attached: Attached,
-    kind: FileSystem,
+    identity: Identity,
     access: Access,
-    label: String,
-    uuid: String,
-    last_written: Timestamp,
 }
 
 /// An open folder and a name in it.
@@ -85,7 +82,7 @@ impl Mount {
                     "it is neither ext4 nor FAT nor XFS",
                 )
             })?;
-        let (label, uuid, written) = super::identity::read(&start, kind)
+        let identity = super::identity::read(&start, kind, epoch)
             .map_err(|error| Error::io(format!("read {}", image.display()), error))?;
         drop(start);
         let attached = Attached::new(image, &range, kind, access)?;
@@ -98,11 +95,8 @@ impl Mount {
         Ok(Self {
             root,
             attached,
-            kind,
+            identity,
             access,
-            label,
-            uuid,
-            last_written: written.unwrap_or(epoch),
         })
     }
 
@@ -196,7 +190,7 @@ impl Mount {
         let failed = |errno| translate(doing, errno);
         let found = Self::existing(place, doing)?;
         let kind = kind_of(&found);
-        if self.kind != FileSystem::Fat {
+        if self.identity.file_system != FileSystem::Fat {
             // The owner first: changing it clears set-uid and capabilities.
             rustix::fs::chownat(
                 &place.folder,
@@ -260,7 +254,7 @@ impl Mount {
             uid: found.st_uid,
             gid: found.st_gid,
             modified: modified_of(found),
-            xattrs: if self.kind == FileSystem::Fat {
+            xattrs: if self.identity.file_system == FileSystem::Fat {
                 BTreeMap::new()
             } else {
                 xattrs(&place.path(), doing)?
@@ -270,20 +264,8 @@ impl Mount {
 }
 
 impl Volume for Mount {
-    fn file_system(&self) -> FileSystem {
-        self.kind
-    }
-
-    fn label(&self) -> String {
-        self.label.clone()
-    }
-
-    fn uuid(&self) -> String {
-        self.uuid.clone()
-    }
-
-    fn last_written(&self) -> Timestamp {
-        self.last_written
+    fn identity(&self) -> Identity {
+        self.identity.clone()
     }
 
     fn space(&mut self) -> Result<Space> {
@@ -293,7 +275,7 @@ impl Volume for Mount {
             block_size: u32::try_from(found.f_frsize).unwrap_or(u32::MAX),
             total: found.f_blocks.saturating_mul(found.f_frsize),
             free: found.f_bfree.saturating_mul(found.f_frsize),
-            free_inodes: (self.kind != FileSystem::Fat).then_some(found.f_ffree),
+            free_inodes: (self.identity.file_system != FileSystem::Fat).then_some(found.f_ffree),
         })
     }
 
@@ -354,19 +336,7 @@ impl Volume for Mount {
     fn read_file(&mut self, path: &ImagePath, sink: &mut dyn Write) -> Result<u64> {
         let doing = format!("read {path}");
         let place = self.place(path, &doing)?;
-        match kind_of(&Self::existing(&place, &doing)?) {
-            Kind::File => {}
-            Kind::Directory => {
-                return Err(refuse(Problem::IsADirectory, doing, "it is a folder"));
-            }
-            _ => {
-                return Err(refuse(
-                    Problem::NotSupported,
-                    doing,
-                    "it is no regular file",
-                ));
-            }
-        }
+        regular_file(kind_of(&Self::existing(&place, &doing)?), &doing)?;
         let mut file = File::from(
             rustix::fs::openat(
                 &place.folder,
@@ -444,19 +414,7 @@ impl Volume for Mount {
         let doing = format!("append to {path}");
         let place = self.place_below(path, Problem::IsADirectory, &doing)?;
         let found = Self::existing(&place, &doing)?;
-        match kind_of(&found) {
-            Kind::File => {}
-            Kind::Directory => {
-                return Err(refuse(Problem::IsADirectory, doing, "it is a folder"));
-            }
-            _ => {
-                return Err(refuse(
-                    Problem::NotSupported,
-                    doing,
-                    "it is no regular file",
-                ));
-            }
-        }
+        regular_file(kind_of(&found), &doing)?;
         // Writing takes set-uid and capabilities away.
         let attributes = self.attributes(&place, &found, &doing)?;
         let mut file = File::from(

@@ -10,7 +10,6 @@ pub mod fuzz;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -22,9 +21,11 @@ use fs_xfs::{Filesystem, Superblock};
 use self::device::Device;
 use super::agent::Growth;
 use super::identity::uuid_text;
-use super::refusal::{refuse, storage_failed};
+use super::places::Places;
+use super::refusal::{refuse, regular_file, storage_failed};
 use super::{
-    Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Space, Timestamp, Volume,
+    Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space, Timestamp,
+    Volume,
 };
 use crate::disk::Storage;
 use crate::error::{Error, Result};
@@ -61,9 +62,7 @@ pub struct Xfs {
     device: Arc<Device>,
     last_written: Timestamp,
     folders: HashMap<ImagePath, u64>,
-    /// Hash of parent and name of every folder that was met, by its inode: a folder has
-    /// one name.
-    places: HashMap<u64, u64>,
+    places: Places,
 }
 
 impl fmt::Debug for Xfs {
@@ -107,14 +106,14 @@ impl Xfs {
         admit::admit(&device)?;
         let driver = Filesystem::mount_with_cache(device.clone(), CACHE)
             .map_err(|error| translate(doing, error, &device))?;
+        let root = driver.superblock().rootino;
         let mut opened = Self {
             driver,
             device,
             last_written: Timestamp::default(),
             folders: HashMap::new(),
-            places: HashMap::new(),
+            places: Places::new(root),
         };
-        let root = opened.root();
         let (inode, _) = opened.folder_inode(root, doing)?;
         // XFS does not record when it was written: what comes next to it is when its top
         // folder was changed last.
@@ -243,7 +242,7 @@ impl Xfs {
                 return Err(refuse(Problem::NotADirectory, doing, text));
             }
             number = found.ino;
-            self.one_name(number, parent, component, doing)?;
+            self.places.one_name(number, parent, component, doing)?;
             if self.folders.len() >= KNOWN_FOLDERS {
                 self.folders.clear();
             }
@@ -259,25 +258,6 @@ impl Xfs {
             Err(fs_xfs::Error::NotFound) => Ok(None),
             Err(error) => Err(self.failed(doing)(error)),
         }
-    }
-
-    /// Refuses a folder that has a second name: through such folders a tree leads into
-    /// itself, or has more paths than can be walked.
-    fn one_name(&mut self, number: u64, parent: u64, name: &[u8], doing: &str) -> Result<()> {
-        let mut hasher = DefaultHasher::new();
-        (parent, name).hash(&mut hasher);
-        let place = hasher.finish();
-        if number != self.root() && *self.places.entry(number).or_insert(place) == place {
-            return Ok(());
-        }
-        Err(refuse(
-            Problem::Damaged,
-            doing,
-            format!(
-                "the folder '{}' (inode {number}) has another name, too",
-                name.escape_ascii()
-            ),
-        ))
     }
 
     /// What is at `path`, its folder being there.
@@ -409,20 +389,13 @@ fn time(found: fs_xfs::inode::Timestamp) -> Timestamp {
 }
 
 impl Volume for Xfs {
-    fn file_system(&self) -> FileSystem {
-        FileSystem::Xfs
-    }
-
-    fn label(&self) -> String {
-        self.superblock().fname.clone()
-    }
-
-    fn uuid(&self) -> String {
-        uuid_text(&self.superblock().uuid)
-    }
-
-    fn last_written(&self) -> Timestamp {
-        self.last_written
+    fn identity(&self) -> Identity {
+        Identity {
+            file_system: FileSystem::Xfs,
+            label: self.superblock().fname.clone(),
+            uuid: uuid_text(&self.superblock().uuid),
+            last_written: self.last_written,
+        }
     }
 
     fn space(&mut self) -> Result<Space> {
@@ -509,19 +482,7 @@ impl Volume for Xfs {
     fn read_file(&mut self, path: &ImagePath, sink: &mut dyn Write) -> Result<u64> {
         let doing = format!("read {path}");
         let (inode, raw) = self.existing(path, &doing)?;
-        match kind_of(&inode, &doing)? {
-            Kind::File => {}
-            Kind::Directory => {
-                return Err(refuse(Problem::IsADirectory, doing, "it is a folder"));
-            }
-            _ => {
-                return Err(refuse(
-                    Problem::NotSupported,
-                    doing,
-                    "it is no regular file",
-                ));
-            }
-        }
+        regular_file(kind_of(&inode, &doing)?, &doing)?;
         self.copy(&inode, &raw, sink, &doing)?;
         Ok(inode.size)
     }
