@@ -1,6 +1,7 @@
 //! The command as a user starts it, in a workshop of its own: a folder with a
 //! small base, components, a profile, a store and an output folder.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,18 @@ use crate::small_base::{self, Shape};
 
 /// Names the command to test, as an absolute path.
 const BINARY: &str = "NODEKILN_TEST_BINARY";
+/// Starts a program without any right, whatever its PATH is.
+const WITHOUT_RIGHTS: [&str; 8] = [
+    "/usr/bin/setpriv",
+    "--reuid=nobody",
+    "--regid=nogroup",
+    "--clear-groups",
+    "--no-new-privs",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+    "--",
+];
+
 /// Name of the profile of a workshop, and of its images.
 pub const PROFILE: &str = "small";
 /// The part of a profile that tests replace most.
@@ -212,6 +225,33 @@ impl Workshop {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments);
+        self.furnish(&mut command);
+        command
+    }
+
+    /// A copy of the command in the workshop: its own folder may be closed to others.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn copy_of_command(&self) -> PathBuf {
+        let copy = self.path("nodekiln");
+        fs::copy(binary(), &copy).expect("copies");
+        copy
+    }
+
+    /// `program`, to be started in the workshop by a user with no rights at all.
+    pub fn as_nobody(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(WITHOUT_RIGHTS[0]);
+        command.args(&WITHOUT_RIGHTS[1..]).arg(program);
+        self.furnish(&mut command);
+        command
+    }
+
+    /// The same in a network that holds nothing, not even a loopback that is up.
+    pub fn as_nobody_alone(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--net", "--"]);
+        command.args(WITHOUT_RIGHTS).arg(program);
         self.furnish(&mut command);
         command
     }

@@ -125,6 +125,30 @@ pub fn program(size: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// Makes the file system of the EFI system partition of `image`.
+///
+/// # Panics
+/// When mkfs.vfat fails or is missing.
+pub fn make_esp(image: &Path) {
+    let kib = (ESP_SIZE / 1024).to_string();
+    run(
+        "mkfs.vfat",
+        &[
+            "--offset=2048",
+            "-F",
+            "16",
+            "-s",
+            "2",
+            "-i",
+            "4e4b494c",
+            "-n",
+            "ESP",
+            text(image),
+            kib.as_str(),
+        ],
+    );
+}
+
 /// Makes `folder/base.raw` with `tree` as the content of every root partition.
 ///
 /// # Panics
@@ -147,23 +171,7 @@ pub fn disk(folder: &Path, tree: &Path, shape: &Shape<'_>) -> PathBuf {
     }
     table.push(name.to_owned());
     run("sgdisk", &words(&table));
-    let kib = (ESP_SIZE / 1024).to_string();
-    run(
-        "mkfs.vfat",
-        &[
-            "--offset=2048",
-            "-F",
-            "16",
-            "-s",
-            "2",
-            "-i",
-            "4e4b494c",
-            "-n",
-            "ESP",
-            name,
-            kib.as_str(),
-        ],
-    );
+    make_esp(&image);
     for number in 0..shape.roots {
         let offset = format!("offset={}", ROOT_START + shape.root_size * number);
         let size = format!("{}k", shape.root_size / 1024);
@@ -179,19 +187,22 @@ pub fn disk(folder: &Path, tree: &Path, shape: &Shape<'_>) -> PathBuf {
 /// # Panics
 /// When that fails.
 pub fn cut(image: &Path, start: u64, size: u64, to: &Path) {
-    let block = |bytes: u64| (bytes / MIB).to_string();
     run(
         "dd",
         &[
             &format!("if={}", text(image)),
             &format!("of={}", text(to)),
             "bs=1M",
+            "iflag=skip_bytes,count_bytes",
             "conv=sparse",
-            &format!("skip={}", block(start)),
-            &format!("count={}", block(size)),
+            &format!("skip={start}"),
+            &format!("count={size}"),
             "status=none",
         ],
     );
+    // Holes at the end are left out.
+    let file = fs::OpenOptions::new().write(true).open(to).expect("opens");
+    file.set_len(size).expect("sizes");
 }
 
 /// Fails unless partition table, ESP and root of a raw image are sound by the

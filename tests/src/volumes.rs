@@ -71,6 +71,37 @@ pub fn blank(folder: &Path, name: &str, size: u64) -> PathBuf {
     path
 }
 
+/// Gives a file system the folder `/old`, which hands its group on, with 300 files.
+///
+/// # Panics
+/// When the volume refuses.
+pub fn fill_old(volume: &mut dyn Volume) {
+    for (folder, mode) in [("/old", 0o2755), ("/old/lib", 0o755)] {
+        volume
+            .create_directory(&at(folder), &plain(mode))
+            .expect("folder");
+    }
+    for number in 0..300u64 {
+        let path = at(&format!("/old/entry-{number:03}"));
+        let data = bytes(number, (number * 97 % 9000) as usize);
+        volume
+            .write_file(&path, data.len() as u64, &mut &data[..], &plain(0o644))
+            .expect("file");
+    }
+}
+
+/// Takes every third of those files away: holes in the folder and in the free space.
+///
+/// # Panics
+/// When the volume refuses.
+pub fn thin_old(volume: &mut dyn Volume) {
+    for number in (0..300).step_by(3) {
+        volume
+            .remove_file(&at(&format!("/old/entry-{number:03}")))
+            .expect("removed");
+    }
+}
+
 /// Runs a program that must be installed; gives how it ended.
 pub fn run(program: &str, arguments: &[&str], path: &Path) -> Finished {
     Task::new(program)

@@ -9,8 +9,10 @@ use nodekiln::volume::agent::{Kernel, Place, installed};
 use nodekiln::volume::{Access, Volume, open, open_for_agent};
 
 use crate::program;
-use crate::small_base::{ESP_SIZE, ESP_START, MIB, ROOT_START, text};
-use crate::volumes::{EPOCH, RawFile, at, blank, bytes, must, plain, run, through_kernel};
+use crate::small_base::{ESP_SIZE, ESP_START, MIB, ROOT_START, make_esp, text};
+use crate::volumes::{
+    EPOCH, RawFile, at, blank, bytes, fill_old, must, plain, run, thin_old, through_kernel,
+};
 
 /// mkfs.xfs as the distributions call it.
 pub const LAYOUTS: &[(&str, &[&str])] = &[
@@ -116,29 +118,17 @@ pub fn reading(image: &Path) -> nodekiln::Result<Box<dyn Volume>> {
 /// many pieces, devices, access control lists, holes, a folder that hands its group on.
 pub fn populate(image: &Path) {
     let mut volume = through_kernel(image, Access::Write);
-    for (folder, mode) in [("/old", 0o2755), ("/old/lib", 0o755), ("/many", 0o755)] {
-        volume
-            .create_directory(&at(folder), &plain(mode))
-            .expect("folder");
-    }
-    for number in 0..300u64 {
-        let path = at(&format!("/old/entry-{number:03}"));
-        let data = bytes(number, (number * 97 % 9000) as usize);
-        volume
-            .write_file(&path, data.len() as u64, &mut &data[..], &plain(0o644))
-            .expect("file");
-    }
+    fill_old(volume.as_mut());
+    volume
+        .create_directory(&at("/many"), &plain(0o755))
+        .expect("folder");
     for number in 0..2000u64 {
         let path = at(&format!("/many/a-name-of-some-length-{number:05}"));
         volume
             .write_file(&path, 0, &mut &b""[..], &plain(0o600))
             .expect("file");
     }
-    for number in (0..300).step_by(3) {
-        volume
-            .remove_file(&at(&format!("/old/entry-{number:03}")))
-            .expect("removed");
-    }
+    thin_old(volume.as_mut());
     // Two files that grow in turn lie in each other's way.
     for name in ["/old/first", "/old/second"] {
         volume
@@ -218,21 +208,7 @@ pub fn disk(folder: &Path, tree: &Path) -> PathBuf {
         ],
         &image,
     );
-    let kib = (ESP_SIZE / 1024).to_string();
-    program::run(
-        "mkfs.vfat",
-        &[
-            "--offset=2048",
-            "-F",
-            "16",
-            "-s",
-            "2",
-            "-n",
-            "ESP",
-            text(&image),
-            &kib,
-        ],
-    );
+    make_esp(&image);
     paste(&root, &image, ROOT_START);
     std::fs::remove_file(root).expect("removed");
     image

@@ -198,23 +198,8 @@ fn builds_without_privileges_and_without_a_network() {
         .status();
     assert!(reachable.expect("chown").success());
     let inside = |arguments: &[&str]| -> Ran {
-        // The new network namespace has nothing, not even a loopback that is up.
-        let mut command = Command::new("unshare");
-        command.args([
-            "--net",
-            "setpriv",
-            "--reuid",
-            "nobody",
-            "--regid",
-            "nogroup",
-            "--clear-groups",
-            "--no-new-privs",
-            "--bounding-set=-all",
-            "--inh-caps=-all",
-            "--",
-        ]);
-        command.args(arguments);
-        workshop.furnish(&mut command);
+        let mut command = workshop.as_nobody_alone(arguments[0]);
+        command.args(&arguments[1..]);
         Ran::from(command.output().expect("unshare is needed"))
     };
     let proof = inside(&["cat", "/proc/self/status", "/proc/self/net/dev"]).succeeded();
@@ -231,9 +216,7 @@ fn builds_without_privileges_and_without_a_network() {
         route.stdout
     );
 
-    // The command is run by its own copy: its folder may be closed to others.
-    let copy = workshop.path("nodekiln");
-    fs::copy(binary(), &copy).expect("copies");
+    let copy = workshop.copy_of_command();
     inside(&[text(&copy), "lock", "--offline"]).succeeded();
     let built = inside(&[text(&copy), "build", "--offline", "--format", "json"])
         .succeeded()

@@ -12,7 +12,7 @@ use nodekiln::progress::Silent;
 use nodekiln::volume::{Access, Timestamp};
 use nodekiln_tests::command::Workshop;
 use nodekiln_tests::program::run;
-use nodekiln_tests::small_base::text;
+use nodekiln_tests::small_base::{cut, text};
 use nodekiln_tests::twins::{Packages, Partition, Role, TWINS, Twin};
 
 /// What is found in a twin, and which partition is what.
@@ -114,19 +114,19 @@ fn baked(twin: &Twin) -> (Workshop, PathBuf) {
     );
     assert_same_start(&base, &image);
     for part in twin.table {
-        let cut = workshop.path(&format!("part-{}", part.number));
-        cut_out(&image, part, &cut);
+        let part_file = workshop.path(&format!("part-{}", part.number));
+        cut_out(&image, part, &part_file);
         match part.role {
             Role::BiosBoot => {
                 let before = workshop.path("bios-boot");
                 cut_out(&base, part, &before);
-                run("cmp", &[text(&before), text(&cut)]);
+                run("cmp", &[text(&before), text(&part_file)]);
             }
-            Role::Esp(_) => drop(run("fsck.vfat", &["-n", text(&cut)])),
+            Role::Esp(_) => drop(run("fsck.vfat", &["-n", text(&part_file)])),
             Role::Boot(make) | Role::Root(make) if make.starts_with("mkfs.xfs") => {
-                drop(run("xfs_repair", &["-n", "-f", text(&cut)]));
+                drop(run("xfs_repair", &["-n", "-f", text(&part_file)]));
             }
-            Role::Boot(_) | Role::Root(_) => drop(run("e2fsck", &["-fn", text(&cut)])),
+            Role::Boot(_) | Role::Root(_) => drop(run("e2fsck", &["-fn", text(&part_file)])),
         }
     }
     let boot = twin
@@ -212,22 +212,6 @@ fn assert_same_start(base: &Path, image: &Path) {
 }
 
 fn cut_out(image: &Path, part: &Partition, to: &Path) {
-    fs::remove_file(to).ok();
-    run(
-        "dd",
-        &[
-            &format!("if={}", text(image)),
-            &format!("of={}", text(to)),
-            "bs=1M",
-            "iflag=skip_bytes,count_bytes",
-            "conv=sparse",
-            "status=none",
-            &format!("skip={}", part.first * 512),
-            &format!("count={}", (part.last - part.first + 1) * 512),
-        ],
-    );
-    // The end may be a hole, which a copy that leaves holes out does not make.
     let size = (part.last - part.first + 1) * 512;
-    let file = fs::OpenOptions::new().write(true).open(to).expect("opens");
-    file.set_len(size).expect("sizes");
+    cut(image, part.first * 512, size, to);
 }

@@ -1,9 +1,8 @@
 //! Bases that are no disk images, or no whole ones.
 
 use std::fs;
-use std::process::Command;
 
-use nodekiln_tests::command::{Workshop, binary};
+use nodekiln_tests::command::Workshop;
 use nodekiln_tests::damage::resize;
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{MIB, MODULES, Shape, text};
@@ -79,13 +78,9 @@ fn a_base_that_may_not_be_read_is_refused_by_its_mode() {
     let workshop = Workshop::new();
     run("chmod", &["000", text(&workshop.path("base.raw"))]);
     run("chown", &["-R", "nobody", text(workshop.folder())]);
-    let copy = workshop.path("nodekiln");
-    fs::copy(binary(), &copy).expect("copies");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
-    command.args(["--bounding-set=-all", "--inh-caps=-all", "--"]);
-    command.arg(&copy).args(["lock", "--offline"]);
-    workshop.furnish(&mut command);
+    let copy = workshop.copy_of_command();
+    let mut command = workshop.as_nobody(&copy);
+    command.args(["lock", "--offline"]);
     workshop.refused_run(command, 4, &["base.raw", "Permission denied", "hint:"]);
 }
 

@@ -53,17 +53,13 @@ fn an_output_folder_without_permission_is_named() {
     let mut command = Command::new("chown");
     command.args(["-R", "nobody", text(&workshop.path("cache"))]);
     assert!(command.status().expect("chown").success());
-    let copy = workshop.path("nodekiln");
-    fs::copy(binary(), &copy).expect("copies");
+    let copy = workshop.copy_of_command();
     let open = Command::new("chmod")
         .args(["755", text(workshop.folder())])
         .status();
     assert!(open.expect("chmod").success());
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
-    command.args(["--bounding-set=-all", "--inh-caps=-all", "--"]);
-    command.arg(&copy).args(["build", "--offline"]);
-    workshop.furnish(&mut command);
+    let mut command = workshop.as_nobody(&copy);
+    command.args(["build", "--offline"]);
     workshop.refused_run(command, 4, &["out/small", "Permission denied", "hint:"]);
 }
 

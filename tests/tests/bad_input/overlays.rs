@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
-use nodekiln_tests::command::{Workshop, binary};
+use nodekiln_tests::command::Workshop;
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{MIB, ROOT_START, Shape, cut, text};
 
@@ -147,14 +146,10 @@ fn a_file_that_may_not_be_read_is_refused_by_its_mode() {
     let workshop = workshop(&[("one/etc/secret", "content")]);
     run("chown", &["-R", "nobody", text(workshop.folder())]);
     run("chmod", &["000", text(&workshop.path("one/etc/secret"))]);
-    let copy = workshop.path("nodekiln");
-    fs::copy(binary(), &copy).expect("copies");
+    let copy = workshop.copy_of_command();
     let unprivileged = |verb: &str| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
-        command.args(["--bounding-set=-all", "--inh-caps=-all", "--"]);
-        command.arg(&copy).args([verb, "--offline"]);
-        workshop.furnish(&mut command);
+        let mut command = workshop.as_nobody(&copy);
+        command.args([verb, "--offline"]);
         command
     };
     let locked = unprivileged("lock").status().expect("setpriv is needed");
