@@ -33,6 +33,7 @@ pub mod image_path;
 pub mod lock;
 pub mod os;
 pub mod output;
+pub mod packages;
 pub mod plan;
 pub mod profile;
 pub mod progress;

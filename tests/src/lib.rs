@@ -7,6 +7,7 @@ pub mod command;
 pub mod container_image;
 pub mod damage;
 pub mod debian_base;
+pub mod debian_package;
 pub mod first_boot;
 pub mod joining;
 pub mod judges;

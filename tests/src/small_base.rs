@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::program::run;
+use crate::program::{output, run};
 
 /// One mebibyte.
 pub const MIB: u64 = 1 << 20;
@@ -203,6 +203,21 @@ pub fn cut(image: &Path, start: u64, size: u64, to: &Path) {
     // Holes at the end are left out.
     let file = fs::OpenOptions::new().write(true).open(to).expect("opens");
     file.set_len(size).expect("sizes");
+}
+
+/// Copies the tree of the root of a raw image to the new folder `to`, with owners, times and
+/// extended attributes, as the kernel sees them.
+///
+/// # Panics
+/// When it cannot be mounted or copied: that takes root.
+pub fn copy_root(image: &Path, scratch: &Path, to: &Path) {
+    let mount = scratch.join("mount");
+    fs::create_dir_all(&mount).expect("creates");
+    let options = format!("loop,ro,offset={ROOT_START},sizelimit={ROOT_SIZE}");
+    run("mount", &["-o", &options, text(image), text(&mount)]);
+    let copied = output("cp", &["-a", text(&mount), text(to)]);
+    run("umount", &[text(&mount)]);
+    assert!(copied.status.success(), "{copied:?}");
 }
 
 /// Fails unless partition table, ESP and root of a raw image are sound by the

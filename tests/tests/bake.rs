@@ -311,6 +311,7 @@ fn bake_into(base: &Path, folder: &Path, profile: &Profile) -> Result<(Plan, Pat
         locked: &locked(),
         os: &os,
         partitions,
+        packages: &[],
         overlays: &overlays,
         firstboot: Content::inline("#!/bin/sh\n"),
         epoch: EPOCH,

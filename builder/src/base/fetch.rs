@@ -36,6 +36,14 @@ pub fn fetch(locked: &LockedProfile, base: &Base, sources: &StoreSources<'_>) ->
             errors.push(error.context(format!("fetch {name}")));
         }
     }
+    for package in &locked.packages {
+        if errors.last().is_some_and(stops_all) {
+            break;
+        }
+        if let Err(error) = fetch_file(package, sources) {
+            errors.push(error.context("fetch a package"));
+        }
+    }
     let mut errors = errors.into_iter();
     match errors.next() {
         None => Ok(()),

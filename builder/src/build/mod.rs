@@ -33,7 +33,7 @@ use crate::progress::{Progress, Step};
 use crate::report::Manifest;
 use crate::store::{Store, Verification, shown};
 use crate::volume::{self, Access, FileSystem, Timestamp};
-use crate::{environment, firstboot};
+use crate::{environment, firstboot, packages};
 
 use layout::Layout;
 use log::Log;
@@ -176,6 +176,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         locked,
         os: &os,
         partitions: layout.partitions(),
+        packages: &packages::read_all(request.store, profile, locked, progress)?,
         overlays: &bake::overlay::collect(profile, &request.loaded.folder)?,
         firstboot: firstboot::find(profile.spec.architecture, request.firstboot)?,
         epoch,

@@ -39,7 +39,7 @@ impl Fetch {
         fetch(&locked, &loaded.profile.spec.base, &sources)?;
         let fetched = Fetched {
             store: store.folder().to_owned(),
-            files: 1 + locked.components.len(),
+            files: 1 + locked.components.len() + locked.packages.len(),
         };
         context.printer.result(&fetched, |fetched| {
             format!(

@@ -73,6 +73,9 @@ fn unchanged(loaded: &Loaded, locked: &LockedProfile, now: &LockedProfile) -> Re
     if locked.base != now.base {
         changed.push("base");
     }
+    if locked.packages != now.packages {
+        changed.push("packages");
+    }
     let components = locked.components.iter();
     changed.extend(
         components
@@ -107,6 +110,9 @@ fn text(locked: &LockedProfile) -> String {
     let mut text = row("base", &locked.base);
     for (name, component) in &locked.components {
         text += &row(name.name(), &component.file);
+    }
+    for package in &locked.packages {
+        text += &row("package", package);
     }
     text
 }

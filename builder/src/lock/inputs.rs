@@ -4,7 +4,9 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::model::LockedProfile;
-use crate::profile::model::{Architecture, Base, CredentialProvider, Kubernetes, Profile};
+use crate::profile::model::{
+    Architecture, Base, CredentialProvider, Kubernetes, PackageSource, Profile,
+};
 use crate::store::Digest;
 
 /// Everything of a profile that decides which files are needed.
@@ -14,6 +16,9 @@ struct Inputs<'a> {
     base: &'a Base,
     kubernetes: &'a Kubernetes,
     credential_provider: CredentialProvider,
+    /// Left out where there are none: locks from before packages stay good.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    packages: &'a [PackageSource],
 }
 
 /// What decides which base is needed.
@@ -31,6 +36,7 @@ pub fn inputs_digest(profile: &Profile) -> Digest {
         base: &spec.base,
         kubernetes: &spec.kubernetes,
         credential_provider: spec.credential_provider,
+        packages: &spec.packages,
     })
 }
 

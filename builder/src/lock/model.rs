@@ -38,6 +38,9 @@ pub struct LockedProfile {
     pub base: LockedFile,
     /// The components that are baked; neither those of the base nor omitted ones.
     pub components: BTreeMap<ComponentName, LockedComponent>,
+    /// The packages, in the profile's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<LockedFile>,
 }
 
 /// One file of the outside world.

@@ -6,6 +6,9 @@ use crate::catalog;
 use crate::error::{Error, Result};
 use crate::profile::model::ComponentName;
 
+/// What the packages are called together.
+const PACKAGES: &str = "packages";
+
 /// An input of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Input {
@@ -13,6 +16,8 @@ pub enum Input {
     Base,
     /// A component.
     Component(ComponentName),
+    /// The packages, all of them.
+    Packages,
 }
 
 impl Input {
@@ -21,6 +26,7 @@ impl Input {
         match self {
             Self::Base => "base",
             Self::Component(name) => catalog::component(name).label,
+            Self::Packages => PACKAGES,
         }
     }
 }
@@ -38,7 +44,7 @@ pub enum Upgrade {
 }
 
 impl Upgrade {
-    /// The inputs with these names (`base`, or a component's); all without one.
+    /// The inputs with these names (`base`, `packages`, or a component's); all without one.
     ///
     /// # Errors
     /// [`crate::Class::Input`] for another name.
@@ -68,10 +74,16 @@ fn input_of_name(name: &str) -> Result<Input> {
     if name == "base" {
         return Ok(Input::Base);
     }
+    if name == PACKAGES {
+        return Ok(Input::Packages);
+    }
     if let Some(part) = catalog::component_of_label(name) {
         return Ok(Input::Component(part.name));
     }
-    let known = || std::iter::once("base").chain(catalog::ALL.iter().map(|part| part.label));
+    let known = || {
+        let parts = catalog::ALL.iter().map(|part| part.label);
+        ["base", PACKAGES].into_iter().chain(parts)
+    };
     let hint = match crate::profile::nearest(name, known()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),

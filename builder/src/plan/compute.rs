@@ -6,12 +6,13 @@ use super::draft::Draft;
 use super::overlay::Overlay;
 use super::{
     Content, FORMAT, Plan, Target, boot_time, command_line, components, firstboot, hygiene, kernel,
-    overlay, release, selinux, services, users,
+    overlay, packages, release, selinux, services, users,
 };
 use crate::error::{Class, Error, Result};
 use crate::lock::model::LockedProfile;
 use crate::os::{Image, Os};
-use crate::profile::model::Profile;
+use crate::packages::Package;
+use crate::profile::model::{Profile, Services};
 use crate::volume::{FileSystem, FirstMount};
 
 /// Everything that a plan depends on, beside the image itself.
@@ -25,6 +26,8 @@ pub struct Inputs<'a> {
     pub os: &'a Os,
     /// The partitions of the volumes that are open; root is one of them.
     pub partitions: BTreeMap<Target, Partition>,
+    /// The packages to install, read.
+    pub packages: &'a [Package],
     /// The trees to lay, in order, the shipped ones first.
     pub overlays: &'a [Overlay],
     /// The first-boot program.
@@ -68,6 +71,8 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     check_inputs(inputs)?;
     let spec = &inputs.profile.spec;
     let mut draft = Draft::new(image, inputs.epoch);
+    // First: components may build upon what a package brings.
+    let wishes = packages::plan(&mut draft, inputs)?;
     components::plan(&mut draft, inputs)?;
     firstboot::plan(&mut draft, &inputs.firstboot)?;
     overlay::plan(&mut draft, inputs.overlays, inputs.profile)?;
@@ -75,7 +80,9 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     kernel::plan(&mut draft, &spec.kernel, &inputs.os.kernels, is_node)?;
     command_line::plan(&mut draft, &spec.kernel.command_line)?;
     users::plan(&mut draft, &spec.users, spec.ssh.as_ref())?;
-    services::plan(&mut draft, &with_firstboot(&spec.services))?;
+    let named = with_packages(&spec.services, &wishes.enable);
+    services::plan(&mut draft, &with_firstboot(&named))?;
+    packages::record_units(&mut draft, &wishes)?;
     let exceptions = hygiene::plan(&mut draft)?;
     boot_time::plan(&mut draft)?;
     release::reserve(&mut draft)?;
@@ -129,8 +136,22 @@ fn check_inputs(inputs: &Inputs<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The user's services, and those that packages enable unless the user said otherwise.
+fn with_packages(wish: &Services, units: &BTreeSet<String>) -> Services {
+    let mut services = wish.clone();
+    let stem = |name: &str| name.strip_suffix(".service").unwrap_or(name).to_owned();
+    let named: BTreeSet<String> = [&wish.enable, &wish.disable, &wish.mask]
+        .into_iter()
+        .flatten()
+        .map(|name| stem(name))
+        .collect();
+    let unnamed = units.iter().filter(|unit| !named.contains(&stem(unit)));
+    services.enable.extend(unnamed.cloned());
+    services
+}
+
 /// The user's services, and nodekiln's own unless the user said otherwise.
-fn with_firstboot(wish: &crate::profile::model::Services) -> crate::profile::model::Services {
+fn with_firstboot(wish: &Services) -> Services {
     let mut services = wish.clone();
     let is_named = [&wish.enable, &wish.disable, &wish.mask]
         .into_iter()

@@ -154,6 +154,11 @@ impl<'a> Draft<'a> {
     /// Replaces a text that the draft or the image has, as an edit: the owner
     /// and mode stay.
     pub fn edit_text(&mut self, path: &ImagePath, text: String, reason: &str) -> Result<()> {
+        self.edit_bytes(path, text.into_bytes(), reason)
+    }
+
+    /// As [`Draft::edit_text`], for what need not be text.
+    pub fn edit_bytes(&mut self, path: &ImagePath, bytes: Vec<u8>, reason: &str) -> Result<()> {
         let real = self.resolve(path)?;
         let mut attributes = match self.metadata(&real)? {
             Some(found) => found.attributes,
@@ -161,7 +166,7 @@ impl<'a> Draft<'a> {
         };
         attributes.modified = self.modified;
         let node = Node::File {
-            content: Content::inline(text),
+            content: Content::inline(bytes),
         };
         let reason = match self.entries.remove(&real) {
             Some(planned) if planned.reason != reason => format!("{}, {reason}", planned.reason),
@@ -202,6 +207,14 @@ impl<'a> Draft<'a> {
     /// The entry that is planned at the literal `path`.
     pub fn planned(&self, path: &ImagePath) -> Option<&Entry> {
         self.entries.get(path)
+    }
+
+    /// The links that were planned for `reason`.
+    pub fn links_for(&self, reason: &str) -> Vec<ImagePath> {
+        let is_it =
+            |entry: &Entry| entry.reason == reason && matches!(entry.node, Node::Symlink { .. });
+        let links = self.entries.iter().filter(|(_, entry)| is_it(entry));
+        links.map(|(path, _)| path.clone()).collect()
     }
 
     /// Gives each entry the extended attribute `name` with what `value` says for it;

@@ -14,6 +14,7 @@ pub mod firstboot;
 pub mod hygiene;
 pub mod kernel;
 pub mod overlay;
+mod packages;
 pub mod release;
 mod selinux;
 pub mod services;

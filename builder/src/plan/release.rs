@@ -10,7 +10,7 @@ use crate::image_path::ImagePath;
 use crate::os::Tree;
 use crate::os::tree::fixed;
 use crate::profile::model::ComponentName;
-use crate::report::{Component, Manifest};
+use crate::report::{Component, InstalledPackage, Manifest};
 use crate::store::Digest;
 
 /// For shells: `KEY="value"` lines.
@@ -118,7 +118,11 @@ pub fn manifest(
         .iter()
         .map(|(path, digest)| (path.to_string(), digest.to_string()))
         .collect();
+    let packages = inputs.packages.iter();
     Manifest {
+        packages: packages
+            .map(|package| (package.name().to_owned(), InstalledPackage::baked(package)))
+            .collect(),
         exceptions,
         ..Manifest::new(
             inputs.profile,

@@ -397,6 +397,7 @@ fn a_separate_boot_volume_gets_what_lies_below_boot() {
         locked: &locked(),
         os: &os,
         partitions: [(Target::Root, partition(1)), (Target::Boot, partition(16))].into(),
+        packages: &[],
         overlays: &[firstboot_unit()],
         firstboot: Content::inline("first boot"),
         epoch: 0,

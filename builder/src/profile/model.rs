@@ -60,6 +60,10 @@ pub struct Spec {
     pub kubernetes: Kubernetes,
     /// Who vouches for the node.
     pub credential_provider: CredentialProvider,
+    /// Packages of the base's own kind (.deb or .rpm) to unpack and to record in its
+    /// database, without running anything of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackageSource>,
     /// File trees laid over the image, in order: names of shipped overlays, or
     /// folders relative to the profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -277,6 +281,30 @@ pub struct ComponentSource {
     /// the image of one.
     #[serde(default)]
     pub omit: bool,
+}
+
+/// A package: exactly one of `url` and `path`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PackageSource {
+    /// An https URL of a package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A package on this machine, relative to the profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// sha256 of the package. A `url` needs it, or `checksumUrl`; without it,
+    /// `nodekiln lock` pins a `path` as it finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// https URL of a checksum file, for `url` without `sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum_url: Option<String>,
+    /// Why the image can do without what the scripts of this package would do when it is
+    /// installed. Without it, a package whose scripts matter is refused, with the list of
+    /// what they would run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_scripts: Option<String>,
 }
 
 /// Who vouches for the node.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::lock::model::{LockedComponent, LockedFile, Origin};
 use crate::os::Os;
+use crate::packages::Package;
 use crate::profile::model::{Architecture, CredentialProvider, Profile};
 use crate::store::Digest;
 
@@ -38,6 +39,9 @@ pub struct Manifest {
     pub base: BaseImage,
     /// The node components by name.
     pub components: BTreeMap<String, Component>,
+    /// The packages that were unpacked and recorded in the image's database, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub packages: BTreeMap<String, InstalledPackage>,
     /// Files of the image that a hygiene check finds and that the profile asks for, such
     /// as the keys of its users: sha256 by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -162,6 +166,39 @@ impl Component {
     }
 }
 
+/// A package that was unpacked and recorded in the image's database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstalledPackage {
+    /// Its version.
+    pub version: String,
+    /// Its architecture, in the words of its own tools.
+    pub architecture: String,
+    /// Where it came from.
+    pub source: Source,
+    /// sha256 of its file.
+    pub sha256: String,
+    /// How it was trusted, in words.
+    pub trust: String,
+    /// Why its scripts did not have to run, by the profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored_scripts: Option<String>,
+}
+
+impl InstalledPackage {
+    /// One that is baked.
+    pub fn baked(package: &Package) -> Self {
+        Self {
+            version: package.version().to_owned(),
+            architecture: package.architecture().to_owned(),
+            source: Source::from(&package.file.origin),
+            sha256: package.file.sha256.to_string(),
+            trust: package.file.trust.clone(),
+            ignored_scripts: package.ignore_scripts.clone(),
+        }
+    }
+}
+
 /// An image file of the build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -231,6 +268,7 @@ impl Manifest {
                 trust: base.trust.clone(),
             },
             components,
+            packages: BTreeMap::new(),
             exceptions: BTreeMap::new(),
             os,
             epoch,

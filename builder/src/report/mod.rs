@@ -5,6 +5,6 @@ mod manifest;
 
 pub use checksums::{is_plain_name, parse_sha256sums, sha256sums};
 pub use manifest::{
-    API_VERSION, BaseImage, Component, ImageFile, KIND, Manifest, PartitionEntry, ProfileSummary,
-    Source, manifest_schema,
+    API_VERSION, BaseImage, Component, ImageFile, InstalledPackage, KIND, Manifest, PartitionEntry,
+    ProfileSummary, Source, manifest_schema,
 };

@@ -18,7 +18,7 @@ const MAGIC: usize = 6;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
     /// Not at all, or by something that nodekiln does not know.
     Plain,
     /// RFC 1952.
@@ -46,7 +46,7 @@ impl Format {
 /// Finds out how `reader` is compressed and gives what is inside. At most
 /// `limit` bytes come out, and not many more than went in; beyond that reading
 /// fails with `InvalidData`.
-pub(super) fn decompress<'a>(
+pub fn decompress<'a>(
     mut reader: impl Read + 'a,
     limit: u64,
 ) -> io::Result<(Format, Box<dyn Read + 'a>)> {

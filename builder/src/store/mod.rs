@@ -13,7 +13,7 @@
 //! cache outlives the disk, the kernel and the programs that filled it.
 
 pub mod archive;
-mod compression;
+pub(crate) mod compression;
 mod digest;
 pub mod download;
 mod exclusive;

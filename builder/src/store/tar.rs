@@ -47,6 +47,10 @@ pub struct Entry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Name of the owner; empty when the archive has none.
+    pub user: Vec<u8>,
+    /// Name of the group; empty when the archive has none.
+    pub group: Vec<u8>,
     /// Modification time in seconds since 1970 (fractions are dropped).
     pub modified: i64,
     /// Target of a link; empty for the others.
@@ -157,6 +161,8 @@ impl<R: Read> Reader<R> {
                     .map_or_else(|| unsigned(&header[116..124], "group"), Ok)?,
                 "group",
             )?,
+            user: extension.user.unwrap_or_else(|| name(header, 265..297)),
+            group: extension.group.unwrap_or_else(|| name(header, 297..329)),
             modified: extension
                 .modified
                 .map_or_else(|| number(&header[136..148], "time"), Ok)?,
@@ -305,6 +311,8 @@ struct Extension {
     size: Option<u64>,
     uid: Option<u64>,
     gid: Option<u64>,
+    user: Option<Vec<u8>>,
+    group: Option<Vec<u8>>,
     modified: Option<i64>,
     xattrs: BTreeMap<String, Vec<u8>>,
 }
@@ -345,6 +353,8 @@ impl Extension {
             "size" => self.size = Some(decimal()?),
             "uid" => self.uid = Some(decimal()?),
             "gid" => self.gid = Some(decimal()?),
+            "uname" => self.user = Some(value.to_vec()),
+            "gname" => self.group = Some(value.to_vec()),
             "mtime" => {
                 let seconds = std::str::from_utf8(value)
                     .ok()
@@ -382,6 +392,15 @@ fn header_path(header: &[u8; BLOCK]) -> Vec<u8> {
         [prefix, b"/", name].concat()
     } else {
         name.to_vec()
+    }
+}
+
+/// A name of ustar and GNU archives; older ones have none.
+fn name(header: &[u8; BLOCK], range: std::ops::Range<usize>) -> Vec<u8> {
+    if &header[257..262] == b"ustar" {
+        until_nul(&header[range]).to_vec()
+    } else {
+        Vec::new()
     }
 }
 

@@ -85,6 +85,7 @@ fn locked(base: LockedFile, archive: LockedFile, program: &LockedFile) -> Locked
         architecture: Architecture::X86_64,
         base,
         components: BTreeMap::from([(ComponentName::Containerd, component)]),
+        packages: Vec::new(),
     }
 }
 

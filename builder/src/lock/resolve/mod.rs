@@ -7,6 +7,7 @@
 
 mod base;
 mod component;
+mod package;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +86,14 @@ pub fn resolve(
             Err(error) => return Err(error),
         }
     }
+    let mut packages = Vec::new();
+    for source in &profile.spec.packages {
+        match resolver.package(source) {
+            Ok(locked) => packages.push(locked),
+            Err(error) if concerns_one_input(&error) => problems.push(error),
+            Err(error) => return Err(error),
+        }
+    }
     if !problems.is_empty() {
         let first = problems.remove(0);
         return Err(first.and(problems));
@@ -96,6 +105,7 @@ pub fn resolve(
         architecture: profile.spec.architecture,
         base: resolver.base(base_inputs)?,
         components,
+        packages,
     })
 }
 
@@ -108,9 +118,11 @@ impl Resolver<'_> {
     /// Whether any input is a local file that is there to be looked at.
     fn has_local_files(&self) -> bool {
         let components = catalog::wanted(self.profile).into_iter();
+        let packages = self.profile.spec.packages.iter();
         components
             .filter_map(|(_, source)| source?.path.as_deref())
             .chain(self.profile.spec.base.path.as_deref())
+            .chain(packages.filter_map(|package| package.path.as_deref()))
             .any(|path| self.sources.is_present(path))
     }
 
@@ -119,6 +131,7 @@ impl Resolver<'_> {
         let Upgrade::Only(inputs) = self.upgrade else {
             return Ok(());
         };
+        let has_packages = !self.profile.spec.packages.is_empty();
         let pinned: Vec<&str> = std::iter::once(Input::Base.label())
             .chain(
                 catalog::wanted(self.profile)
@@ -126,6 +139,7 @@ impl Resolver<'_> {
                     .filter(|(_, source)| source.is_none_or(|source| !source.from_base))
                     .map(|(part, _)| part.label),
             )
+            .chain(has_packages.then(|| Input::Packages.label()))
             .collect();
         match inputs.iter().find(|input| !pinned.contains(&input.label())) {
             None => Ok(()),

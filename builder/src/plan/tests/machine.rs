@@ -148,6 +148,7 @@ pub(crate) fn locked() -> LockedProfile {
             },
         )]
         .into(),
+        packages: Vec::new(),
     }
 }
 
@@ -199,6 +200,7 @@ pub(crate) fn planned(
         locked: &locked(),
         os: &os,
         partitions: BTreeMap::from([(Target::Root, root)]),
+        packages: &[],
         overlays: &overlays,
         firstboot: Content::inline("first boot"),
         epoch: 1_700_000_000,

@@ -2,6 +2,7 @@
 
 mod components;
 pub(crate) mod names;
+mod packages;
 mod system;
 
 use super::model::{Base, Bootstrap, Profile, SignedChecksums};
@@ -69,6 +70,7 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
         disk_size(&["spec", "diskSize"], text, &mut problems);
     }
     components::check(profile, &mut problems);
+    packages::check(profile, &mut problems);
     system::check(profile, &mut problems);
     outputs(profile, &mut problems);
     problems.0
