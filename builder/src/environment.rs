@@ -17,6 +17,8 @@ pub const NODEKILN_CACHE: &str = "NODEKILN_CACHE";
 pub const NODEKILN_FIRSTBOOT: &str = "NODEKILN_FIRSTBOOT";
 /// The agent that edits XFS, instead of the one that came along.
 pub const NODEKILN_AGENT: &str = "NODEKILN_AGENT";
+/// The guest kernel that edits XFS, user-mode Linux, instead of the one that is found.
+pub const NODEKILN_UML_KERNEL: &str = "NODEKILN_UML_KERNEL";
 /// No colours, whatever its value. See <https://no-color.org/>.
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Plain lines instead of bars.

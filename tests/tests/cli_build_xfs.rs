@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nodekiln_tests::command::{Ran, Running, Workshop};
 use nodekiln_tests::program::run;
@@ -117,6 +117,79 @@ fn an_xfs_root_grows() {
     );
 }
 
+/// Has the kernel change the root of a disk and stop in the middle: what it has changed
+/// is in the log alone.
+fn leave_a_log(image: &Path) {
+    let script = format!(
+        "set -eu; mkdir \"$1.mounted\"
+         mount -o loop,offset={ROOT_START},sizelimit={SIZE} \"$1\" \"$1.mounted\"
+         cd \"$1.mounted\"; mkdir left
+         i=0; while [ $i -lt 200 ]; do head -c $((i * 97)) /dev/urandom >left/file-$i; i=$((i + 1)); done
+         setfattr -n user.note -v something left/file-1; chmod 4750 left/file-2
+         mv left/file-9 left/moved; rm left/file-7
+         sync; i=0; while [ $i -lt 50 ]; do mkdir left/folder-$i; ln -s x left/link-$i; i=$((i + 1)); done
+         xfs_io -x -c 'shutdown -f' .
+         cd /; umount \"$1.mounted\"; rmdir \"$1.mounted\""
+    );
+    run("bash", &["-c", &script, "bash", text(image)]);
+}
+
+/// Each path of what was left in the log, with owner, mode, time and content.
+fn left_behind(root: &Path) -> String {
+    let list = root.with_extension("list");
+    by_hand(
+        root,
+        &format!(
+            "{{ find left -printf '%p %y %m %U %G %n %s %T@ %l\\n' | sort
+               find left -type f | sort | xargs sha256sum
+               getfattr -d left/file-1; }} >'{}'",
+            list.display()
+        ),
+    );
+    fs::read_to_string(list).expect("written")
+}
+
+#[test]
+fn a_log_that_a_running_system_left_is_replayed() {
+    let workshop = workshop();
+    let (base, copy) = (workshop.path("base.raw"), workshop.path("copy"));
+    leave_a_log(&base);
+    let before = run("sha256sum", &[text(&base)]);
+    small_base::cut(&base, ROOT_START, SIZE, &copy);
+    let judged = nodekiln_tests::program::output("xfs_repair", &["-n", "-f", text(&copy)]);
+    let judged = nodekiln_tests::program::text(&judged);
+    assert!(judged.contains("valuable metadata changes"), "{judged}");
+
+    // What only reads says so.
+    let said = "it was not unmounted: its log holds changes";
+    let verified = as_nobody(&workshop, PATH, &["verify", text(&base)]);
+    assert_eq!(verified.code, Some(7), "{}", verified.stderr);
+    assert!(verified.stdout.contains(said), "{}", verified.stdout);
+    as_nobody(&workshop, PATH, &["lock", "--offline"]).succeeded();
+    as_nobody(
+        &workshop,
+        PATH,
+        &["build", "--offline", "--engine", "in-process"],
+    )
+    .failed(2, &[said]);
+
+    let (build, told) = built(&workshop);
+    let words = "partition 4 was not unmounted: a kernel replays its log";
+    assert!(told.contains(words), "{told}");
+    let root = root_of(&build, &workshop, SIZE);
+    check(&root);
+    // The kernel of this machine replays the log of the copy.
+    let expected = left_behind(&copy);
+    assert!(expected.contains("left/link-49"), "{expected}");
+    assert_eq!(left_behind(&root), expected);
+    by_hand(&root, "test -x usr/bin/kubelet");
+    assert_eq!(
+        run("sha256sum", &[text(&base)]),
+        before,
+        "the base is as it was"
+    );
+}
+
 #[test]
 fn what_lacks_is_told() {
     let workshop = workshop();
@@ -217,4 +290,51 @@ fn the_guest_kernel_edits_ext4_too_when_asked() {
     let build = workshop.path(ran.json()["folder"].as_str().expect("a folder"));
     assert!(ran.stderr.contains("asked for"), "{}", ran.stderr);
     assert_sound(&build.join("small.raw"), ROOT_SIZE, workshop.folder());
+}
+
+/// The command and its environment, on the processors `cpus` alone.
+fn on(cpus: &str, wish: &Command) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", cpus]).arg(wish.get_program());
+    command.args(wish.get_args());
+    for (name, value) in wish.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = wish.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
+#[test]
+fn our_kernel_writes_the_same_bytes_twice() {
+    let kernel = nodekiln_tests::program::script("build-guest-kernel", "");
+    let workshop = workshop();
+    workshop.lock().succeeded();
+    let mut images = Vec::new();
+    for (cpus, kept) in [("0", "first"), ("0-1", "second"), ("1", "third")] {
+        let mut command = on(cpus, &workshop.command(&["build", "--offline"]));
+        command
+            .env("NODEKILN_UML_KERNEL", &kernel)
+            .env("NODEKILN_AGENT", agent());
+        let ran = Ran::from(
+            command
+                .args(["--format", "json"])
+                .output()
+                .expect("it starts"),
+        );
+        let built = workshop.path(ran.succeeded().json()["folder"].as_str().expect("a folder"));
+        fs::rename(built.join("small.raw"), workshop.path(kept)).expect("moved");
+        fs::remove_dir_all(built).expect("removed");
+        images.push(workshop.path(kept));
+    }
+    for other in &images[1..] {
+        run("cmp", &[text(&images[0]), text(other)]);
+    }
+    let root = workshop.path("root");
+    small_base::cut(&images[0], ROOT_START, SIZE, &root);
+    check(&root);
 }

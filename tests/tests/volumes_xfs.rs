@@ -441,3 +441,39 @@ fn a_log_left_by_a_running_system_is_told() {
             .contains("replays the log")
     );
 }
+
+/// What this machine's programs say of a log that holds nothing but its end.
+#[test]
+fn the_log_is_empty_and_goes_on() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (name, options) in LAYOUTS {
+        let image = make(folder.path(), "image", options, SIZE);
+        // Once around the log, and some more.
+        for round in 0..3 {
+            let mut volume = through_agent(&image).expect(name);
+            for number in 0..300u64 {
+                let path = at(&format!("/secret-{round}-{number}"));
+                volume
+                    .write_file(&path, 3, &mut &b"abc"[..], &plain(0o600))
+                    .expect(name);
+            }
+            volume.finish().expect(name);
+            check(&image);
+            let said = run("xfs_logprint", &["-t"], &image);
+            let said = String::from_utf8_lossy(&said.stdout).into_owned() + &said.stderr;
+            assert!(said.contains("<CLEAN>"), "{name}: {said}");
+            churn_in(&image, round);
+            check(&image);
+        }
+        std::fs::remove_file(image).expect("removed");
+    }
+}
+
+/// Has the kernel work on an image again and again, so that its log goes around.
+fn churn_in(image: &Path, round: u32) {
+    let commands = format!(
+        "i=0; while [ $i -lt 600 ]; do echo $i >again-{round}-$i; i=$((i + 1)); done; sync
+         rm again-{round}-*[02468]"
+    );
+    nodekiln_tests::xfs::by_hand(image, &commands);
+}

@@ -123,12 +123,35 @@ fn choose(engine: Engine, plan: &Plan, layout: &Layout) -> Result<Choice> {
         Engine::Agent => Choice::Agent(Kernel::find()?, "asked for"),
         Engine::InProcess => Choice::InProcess,
         Engine::Auto if !has_xfs => Choice::InProcess,
-        Engine::Auto => match Kernel::find() {
-            Ok(kernel) => Choice::Agent(kernel, "no library writes XFS rightly"),
-            Err(_) if rustix::process::geteuid().is_root() => {
-                Choice::Mount("it is XFS, and user-mode Linux is not there")
-            }
-            Err(error) => return Err(error),
+        Engine::Auto => match editor(engine)? {
+            Editor::Agent(kernel) => Choice::Agent(kernel, "no library writes XFS rightly"),
+            Editor::Mount => Choice::Mount("it is XFS, and user-mode Linux is not there"),
         },
     })
+}
+
+/// A kernel that mounts file systems for us.
+#[derive(Debug)]
+pub(super) enum Editor {
+    /// A guest.
+    Agent(Kernel),
+    /// That of this machine.
+    Mount,
+}
+
+/// The kernel for what this process does not do.
+///
+/// # Errors
+/// As [`Kernel::find`], where root cannot do without.
+pub(super) fn editor(engine: Engine) -> Result<Editor> {
+    if engine == Engine::Mount {
+        return Ok(Editor::Mount);
+    }
+    match Kernel::find() {
+        Ok(kernel) => Ok(Editor::Agent(kernel)),
+        Err(_) if engine != Engine::Agent && rustix::process::geteuid().is_root() => {
+            Ok(Editor::Mount)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -12,6 +12,7 @@ mod labels;
 pub mod layout;
 mod log;
 mod place;
+mod replay;
 pub mod verify;
 mod write;
 
@@ -137,7 +138,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         layout,
         mut image,
         os,
-    } = match Base::read(verification.path(), progress) {
+    } = match Base::read(verification.path(), request.engine, progress) {
         Ok(base) => base,
         Err(error) => {
             let error = error.context(format!("use the base {}", base_name(profile)));
@@ -229,9 +230,10 @@ struct Base {
 }
 
 impl Base {
-    fn read(path: &Path, progress: &dyn Progress) -> Result<Self> {
+    fn read(path: &Path, engine: Engine, progress: &dyn Progress) -> Result<Self> {
         // What lies in the store needs no other file.
-        let disk = disk::open_base(path, &disk::OpenOptions::default())?;
+        let mut disk = disk::open_base(path, &disk::OpenOptions::default())?;
+        disk.storage = replay::all(disk.storage, engine, progress)?;
         let layout = layout::find(&disk.storage, progress)?;
         let volumes = layout.open(&disk.storage, Access::Read, Timestamp::default())?;
         let mut image = Image::new(volumes)?;

@@ -11,6 +11,7 @@ pub mod memory;
 mod open;
 pub mod qcow2;
 pub mod raw;
+mod replaced;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use cow::CowDisk;
 pub use open::{BaseImage, Format, OpenOptions, open_base};
+pub use replaced::Replaced;
 
 /// Bytes that can be read and written at any offset, from several threads.
 ///

@@ -36,7 +36,7 @@ pub use first_mount::FirstMount;
 pub use guard::panics_are_errors;
 pub use identity::Identity;
 pub use need::{Need, NeedOf};
-pub use open::{Access, detect, detect_foreign, open, open_for_agent};
+pub use open::{Access, detect, detect_foreign, needs_replay, open, open_for_agent};
 pub use tree::{create_parents, read_to_vec, remove_tree};
 
 use std::collections::BTreeMap;

@@ -90,6 +90,18 @@ pub fn open_for_agent(
     Ok(Box::new(Agent::new(base, place, epoch, growth)?))
 }
 
+/// Whether `storage` holds an XFS whose log waits to be replayed.
+///
+/// # Errors
+/// As [`open`], for XFS; what the storage gives.
+pub fn needs_replay(storage: &Arc<dyn Storage>) -> Result<bool> {
+    let doing = "look at the log of the file system";
+    match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
+        Some(FileSystem::Xfs) => guard::catch(doing, || Xfs::is_dirty(storage)),
+        _ => Ok(false),
+    }
+}
+
 fn growth(storage: &Arc<dyn Storage>) -> Result<Option<Growth>> {
     let doing = "grow the file system";
     match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {

@@ -105,6 +105,11 @@ impl Tree {
         }
     }
 
+    /// Writes what waits in memory.
+    pub fn write_back(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
     /// Makes one change.
     pub fn apply(&mut self, operation: &Operation) -> io::Result<()> {
         match operation {

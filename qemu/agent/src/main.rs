@@ -6,29 +6,48 @@
 
 mod apply;
 mod disk;
+mod disks;
 mod grow;
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nodekiln_agent::{Header, Outcome, Stage};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::system::RebootCommand;
 use rustix::time::{ClockId, Timespec};
 
 use apply::Tree;
 use disk::Payload;
+use disks::{ANSWER, Disks, PAYLOAD};
 
-/// The disks, in the order in which the machine has them.
-const IMAGE: &str = "ubda";
-const PAYLOAD: &str = "/dev/ubdb";
-const ANSWER: &str = "/dev/ubdc";
 /// Where the file system is mounted.
 const ROOT: &str = "/image";
+/// How the kernel is to work; a kernel that does not know one does without.
+const SETTINGS: [(&str, &str); 2] = [
+    // What is written when follows from the changes, not from the time that they take:
+    // where it lands follows from that.
+    ("/proc/sys/vm/dirty_writeback_centisecs", "720000"),
+    ("/proc/sys/fs/xfs/xfssyncd_centisecs", "720000"),
+];
+/// Earliest present, in seconds since 1970: Linux takes none before its own start.
+const EARLIEST: i64 = 86_400;
+/// Where modules of the kernel lie.
+const MODULES: &str = "/modules";
+/// `MODULE_INIT_COMPRESSED_FILE` (Linux, `include/uapi/linux/module.h`).
+const COMPRESSED: i32 = 4;
+/// How the file system is mounted.
+const FLAGS: MountFlags = MountFlags::NOATIME
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOSUID)
+    .union(MountFlags::NOEXEC);
+/// Changes after which they are written: fewer than fill the log's buffers in memory.
+const WRITTEN_AFTER: u64 = 64;
+/// Changes after which the log is emptied: fewer than fill the smallest log.
+const SETTLED_AFTER: u64 = 512;
 
 /// Why it ended early.
 struct Failure {
@@ -54,7 +73,9 @@ impl Failure {
 
 fn main() {
     let mut identity = [0; 32];
-    let ended = surroundings().and_then(|()| work(&mut identity));
+    let ready = surroundings();
+    let disks = Disks::find();
+    let ended = ready.and_then(|()| work(&disks, &mut identity));
     let outcome = match ended {
         Ok(done) => Outcome {
             identity,
@@ -72,7 +93,7 @@ fn main() {
         },
     };
     // Who reads it finds it missing, and looks at what the kernel said.
-    answer(&outcome).ok();
+    answer(&disks, &outcome).ok();
     rustix::system::reboot(RebootCommand::PowerOff).ok();
 }
 
@@ -81,6 +102,29 @@ fn surroundings() -> Result<(), Failure> {
     for (kind, path) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
         mount(kind, path, kind, MountFlags::empty())
             .map_err(|error| Failure::new(Stage::Mount, format!("mount {path}"), &error))?;
+    }
+    for (path, value) in SETTINGS {
+        std::fs::write(path, value).ok();
+    }
+    modules().map_err(|error| Failure::new(Stage::Mount, "load the kernel's modules", &error))
+}
+
+/// Loads what the kernel of a distribution keeps in files of their own, in the order of
+/// their names.
+fn modules() -> io::Result<()> {
+    let mut paths: Vec<PathBuf> = match std::fs::read_dir(MODULES) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()?,
+        Err(_) => return Ok(()),
+    };
+    paths.sort();
+    for path in paths {
+        let is_plain = path.extension().is_some_and(|extension| extension == "ko");
+        let flags = if is_plain { 0 } else { COMPRESSED };
+        // One that this machine has no use for is refused; what is missed in the end shows
+        // when a disk is looked for, or the file system mounted.
+        rustix::system::finit_module(File::open(path)?, c"", flags).ok();
     }
     Ok(())
 }
@@ -91,8 +135,8 @@ fn mount(source: &str, path: &str, kind: &str, flags: MountFlags) -> io::Result<
 }
 
 /// Gives the number of operations.
-fn work(identity: &mut [u8; 32]) -> Result<u64, Failure> {
-    let payload = Payload::open(Path::new(PAYLOAD))
+fn work(disks: &Disks, identity: &mut [u8; 32]) -> Result<u64, Failure> {
+    let payload = Payload::open(&disks.device(PAYLOAD))
         .map_err(|error| Failure::new(Stage::Mount, "open the payload", &error))?;
     let header = payload
         .header()
@@ -100,15 +144,15 @@ fn work(identity: &mut [u8; 32]) -> Result<u64, Failure> {
     *identity = header.identity;
     // From here on every time that no operation names is this one, or little more.
     let clock = Timespec {
-        tv_sec: header.clock,
+        tv_sec: header.clock.max(EARLIEST),
         tv_nsec: 0,
     };
     rustix::time::clock_settime(ClockId::Realtime, clock)
         .map_err(|errno| Failure::new(Stage::Mount, "set the clock", &errno.into()))?;
-    let device = partition(&header)
+    let device = disks
+        .partition(header.start, header.size)
         .map_err(|error| Failure::new(Stage::Mount, "find the partition", &error))?;
-    let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount(&device.to_string_lossy(), ROOT, &header.file_system, flags).map_err(|error| {
+    mount(&device.to_string_lossy(), ROOT, &header.file_system, FLAGS).map_err(|error| {
         Failure::new(
             Stage::Mount,
             format!("mount {}", header.file_system),
@@ -143,12 +187,28 @@ fn operations(header: &Header, payload: Payload, root: OwnedFd) -> Result<u64, F
             done: number,
             ..Failure::new(Stage::Operation, "read the list", &error)
         })?;
-        tree.apply(&operation).map_err(|error| Failure {
-            done: number,
-            ..Failure::new(Stage::Operation, operation.doing(), &error)
-        })?;
+        tree.apply(&operation)
+            .and_then(|()| settle(number + 1, &tree))
+            .map_err(|error| Failure {
+                done: number,
+                ..Failure::new(Stage::Operation, operation.doing(), &error)
+            })?;
     }
     Ok(header.operations)
+}
+
+/// Writes what waits, after so many changes and not when the kernel comes to it: the same
+/// changes then end in the same places.
+fn settle(done: u64, tree: &Tree) -> io::Result<()> {
+    if done.is_multiple_of(WRITTEN_AFTER) {
+        tree.write_back()?;
+    }
+    if done.is_multiple_of(SETTLED_AFTER) {
+        for access in [MountFlags::RDONLY, MountFlags::empty()] {
+            rustix::mount::mount_remount(ROOT, FLAGS | access, c"")?;
+        }
+    }
+    Ok(())
 }
 
 fn finish() -> io::Result<()> {
@@ -160,33 +220,8 @@ fn finish() -> io::Result<()> {
     Ok(())
 }
 
-/// The device whose bytes are those that the header names.
-fn partition(header: &Header) -> io::Result<PathBuf> {
-    let disk = Path::new("/sys/block").join(IMAGE);
-    let read = |path: &Path, name: &str| -> io::Result<u64> {
-        let text = std::fs::read_to_string(path.join(name))?;
-        text.trim()
-            .parse()
-            .map_err(|_| io::ErrorKind::InvalidData.into())
-    };
-    // The kernel counts in sectors of 512 bytes, whatever those of the disk are.
-    let wanted = (header.start / 512, header.size / 512);
-    if (0, read(&disk, "size")?) == wanted {
-        return Ok(Path::new("/dev").join(IMAGE));
-    }
-    for entry in std::fs::read_dir(&disk)? {
-        let path = entry?.path();
-        if path.join("partition").exists()
-            && (read(&path, "start")?, read(&path, "size")?) == wanted
-        {
-            return Ok(Path::new("/dev").join(path.file_name().unwrap_or_default()));
-        }
-    }
-    Err(Errno::NXIO.into())
-}
-
-fn answer(outcome: &Outcome) -> io::Result<()> {
-    let mut disk = File::options().write(true).open(ANSWER)?;
+fn answer(disks: &Disks, outcome: &Outcome) -> io::Result<()> {
+    let mut disk = File::options().write(true).open(disks.device(ANSWER))?;
     disk.write_all(&outcome.encode())?;
     disk.sync_all()
 }

@@ -18,6 +18,8 @@ use crate::task::{Finished, Task};
 
 /// The program of Debian's and Ubuntu's package `user-mode-linux`.
 const PROGRAM: &str = "linux.uml";
+/// Where `scripts/build-guest-kernel` lays its own, below the folder of caches.
+const BUILT: &str = "guest-kernel/linux";
 /// Memory of the guest, in MiB. It takes from the host what it touches: about 90.
 const MEMORY: u64 = 512;
 /// What a folder for the guest's memory has to have free, in bytes.
@@ -50,10 +52,13 @@ pub(super) struct Disks<'a> {
     pub payload: &'a str,
     /// Bytes of contents, and number of operations: what the time limit follows.
     pub work: (u64, u64),
+    /// The present in the guest: seconds since 1970.
+    pub clock: i64,
 }
 
 impl Kernel {
-    /// The kernel that is installed, with the agent that came along.
+    /// The kernel with the agent that came along: that of `NODEKILN_UML_KERNEL`, else the
+    /// one that `scripts/build-guest-kernel` made, else the one that is installed.
     ///
     /// # Errors
     /// [`Class::Unsupported`] on another processor than x86-64;
@@ -65,13 +70,7 @@ impl Kernel {
             )
             .hint("build on x86-64, or as root with --engine mount"));
         }
-        let program = installed(PROGRAM).ok_or_else(|| {
-            Error::environment(format!(
-                "edit XFS without root: {PROGRAM} is not installed"
-            ))
-            .hint("install the package user-mode-linux (Debian, Ubuntu), or build as root with --engine mount")
-        })?;
-        Ok(Self::new(program, super::program::find()?))
+        Ok(Self::new(find_program()?, super::program::find()?))
     }
 
     /// `program` as the kernel, `agent` as its first program.
@@ -110,6 +109,7 @@ impl Kernel {
             image: &empty,
             payload: "empty",
             work: (0, 0),
+            clock: 0,
         };
         // It answers that this is no payload: it ran.
         self.clone()
@@ -155,6 +155,9 @@ impl Kernel {
             .arg(format!("ubd1dr={}", disks.payload))
             .args(["ubd2d=answer", "initrd=initramfs", "uml_dir=."])
             .args(["con=null", "con0=null,fd:1", "quiet", "noreboot"])
+            // Our own build (`qemu/kernel`) takes it for the time of all that is written;
+            // others leave it alone.
+            .arg(format!("still_clock={}", disks.clock))
             // They measure how fast this machine computes checksums of RAID.
             .arg("initcall_blacklist=raid6_select_algo,calibrate_xor_blocks")
             .env("TMPDIR", memory_folder(folder)?)
@@ -199,6 +202,32 @@ fn died(finished: &Finished, malformed: nodekiln_agent::Malformed) -> Error {
         format!("it said: {}", &said[from..])
     })
     .hint("nodekiln doctor tells whether it can run here: it needs ptrace, and a folder for temporary files from which programs can be started")
+}
+
+fn find_program() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(environment::NODEKILN_UML_KERNEL) {
+        let named = PathBuf::from(named);
+        return if named.is_file() {
+            Ok(named)
+        } else {
+            Err(Error::environment(format!(
+                "edit XFS without root: {}, the guest kernel that {} names, is no file",
+                named.display(),
+                environment::NODEKILN_UML_KERNEL
+            ))
+            .hint("unset it, or make one with: scripts/build-guest-kernel"))
+        };
+    }
+    let built = environment::cache_folder().map(|folder| folder.join(BUILT));
+    built
+        .filter(|path| path.is_file())
+        .or_else(|| installed(PROGRAM))
+        .ok_or_else(|| {
+            Error::environment(format!(
+                "edit XFS without root: {PROGRAM} is not installed"
+            ))
+            .hint("install the package user-mode-linux (Debian, Ubuntu), or build as root with --engine mount")
+        })
 }
 
 /// Where a program lies that [`Task`] would find.

@@ -15,9 +15,11 @@ mod spool;
 pub use kernel::{Kernel, installed, is_fit};
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nodekiln_agent::{BLOCK, Content, Header, MAX_VALUE, MAX_XATTRS, Operation, Outcome, Stage};
 use rustix::io::Errno;
@@ -27,11 +29,14 @@ use self::pending::{Body, Node, Pending};
 use self::spool::Spool;
 use super::mount::translate;
 use super::refusal::{refuse, regular_file};
+use super::xfs::Xfs;
 use super::{
     Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space, Timestamp,
-    Volume,
+    Volume, guard,
 };
-use crate::error::{Class, Error, Result};
+use crate::disk::raw::RawFile;
+use crate::disk::{Slice, Storage};
+use crate::error::{Class, Context as _, Error, Result};
 use crate::image_path::ImagePath;
 use crate::progress::{Progress, Silent};
 
@@ -39,7 +44,7 @@ use crate::progress::{Progress, Silent};
 const LONGEST_TARGET: usize = 1024;
 
 /// Where the file system lies, and what runs the agent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Place {
     /// The raw image.
     pub image: PathBuf,
@@ -118,34 +123,83 @@ impl Agent {
     }
 
     fn run(&mut self, progress: &dyn Progress) -> Result<()> {
-        let header = Header {
-            identity: [0; 32],
-            file_system: match self.identity.file_system {
-                FileSystem::Xfs => "xfs",
-                FileSystem::Ext4 => "ext4",
-                FileSystem::Fat => "vfat",
-            }
-            .to_owned(),
-            start: self.place.range.start,
-            size: self.place.range.end - self.place.range.start,
-            clock: self.epoch.seconds,
-            grow: self.growth.map(|growth| (growth.to, growth.inode_percent)),
-            operations: 0,
-            list: 0,
-            length: 0,
-        };
-        let payload = self.spool.finish(header)?;
-        let disks = Disks {
-            image: &self.place.image,
-            payload: payload.name,
-            work: (payload.contents, payload.operations),
-        };
-        let outcome = self
-            .place
-            .kernel
-            .run(&disks, self.spool.folder(), progress)?;
-        judge(&outcome, payload.identity, payload.operations)
+        let mut header = header(&self.place, self.identity.file_system, self.epoch);
+        header.grow = self.growth.map(|growth| (growth.to, growth.inode_percent));
+        run(&self.place, &mut self.spool, header, progress)
     }
+}
+
+/// Mounts the file system in a guest kernel and unmounts it: what a running system left in
+/// its log goes to its place.
+///
+/// # Errors
+/// As [`Volume::finish`] of an [`Agent`].
+pub fn replay(
+    place: &Place,
+    file_system: FileSystem,
+    epoch: Timestamp,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut spool = Spool::new(&place.work)?;
+    run(
+        place,
+        &mut spool,
+        header(place, file_system, epoch),
+        progress,
+    )
+}
+
+/// What the agent is told, but for the list of changes.
+fn header(place: &Place, file_system: FileSystem, epoch: Timestamp) -> Header {
+    Header {
+        identity: [0; 32],
+        file_system: match file_system {
+            FileSystem::Xfs => "xfs",
+            FileSystem::Ext4 => "ext4",
+            FileSystem::Fat => "vfat",
+        }
+        .to_owned(),
+        start: place.range.start,
+        size: place.range.end - place.range.start,
+        clock: epoch.seconds,
+        grow: None,
+        operations: 0,
+        list: 0,
+        length: 0,
+    }
+}
+
+fn run(place: &Place, spool: &mut Spool, header: Header, progress: &dyn Progress) -> Result<()> {
+    let (clock, is_xfs) = (header.clock, header.file_system == "xfs");
+    let payload = spool.finish(header)?;
+    let disks = Disks {
+        image: &place.image,
+        payload: payload.name,
+        work: (payload.contents, payload.operations),
+        clock,
+    };
+    let outcome = place.kernel.run(&disks, spool.folder(), progress)?;
+    judge(&outcome, payload.identity, payload.operations)?;
+    if is_xfs {
+        settle_log(place)?;
+    }
+    Ok(())
+}
+
+/// Has nothing left in the log of an XFS that was unmounted.
+fn settle_log(place: &Place) -> Result<()> {
+    let doing = || "empty the log of the file system".to_owned();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&place.image)
+        .doing(doing)?;
+    let whole = Arc::new(RawFile::writable(file).doing(doing)?);
+    let part: Arc<dyn Storage> = Arc::new(Slice::new(whole, place.range.clone()).doing(doing)?);
+    guard::catch("empty the log of the file system", || {
+        Xfs::settle_log(&part)
+    })
+    .map(drop)
 }
 
 /// Attributes as the kernel will have them.

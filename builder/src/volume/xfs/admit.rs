@@ -37,6 +37,33 @@ const SMALLEST_GROUP: u32 = 64;
 /// [`Problem::NotSupported`] with the name of what is not known; [`Problem::Damaged`] for
 /// what contradicts itself or its storage, and for what was not unmounted.
 pub(super) fn admit(device: &Device) -> Result<Superblock> {
+    let superblock = superblock(device)?;
+    if is_dirty(device, &superblock)? {
+        return Err(refuse(
+            Problem::Damaged,
+            DOING,
+            "it was not unmounted: its log holds changes that are not in their places",
+        )
+        .hint("a build of it replays the log; or mount and unmount a copy on a Linux machine, which replays it too"));
+    }
+    Ok(superblock)
+}
+
+/// Whether the log holds changes that are not in their places.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(super) fn is_dirty(device: &Device, superblock: &Superblock) -> Result<bool> {
+    let state =
+        log::inspect(device, superblock).map_err(|error| translate(DOING, error, device))?;
+    Ok(state == LogState::NeedsReplay)
+}
+
+/// The superblock of a file system of which the log was not looked at.
+///
+/// # Errors
+/// As [`admit`], but for the log.
+pub(super) fn superblock(device: &Device) -> Result<Superblock> {
     let mut start = vec![0; 4096];
     device
         .read_at(0, &mut start)
@@ -44,16 +71,6 @@ pub(super) fn admit(device: &Device) -> Result<Superblock> {
     judge(&start)?;
     let superblock = Superblock::parse(&start).map_err(|error| translate(DOING, error, device))?;
     geometry(&superblock, device.size_bytes())?;
-    let state =
-        log::inspect(device, &superblock).map_err(|error| translate(DOING, error, device))?;
-    if state == LogState::NeedsReplay {
-        return Err(refuse(
-            Problem::Damaged,
-            DOING,
-            "it was not unmounted: its log holds changes that are not in their places",
-        )
-        .hint("mount and unmount a copy of it on a Linux machine, which replays the log"));
-    }
     Ok(superblock)
 }
 

@@ -11,13 +11,15 @@ use std::sync::Arc;
 
 use fs_ext4::checksum::linux_crc32c;
 
+use super::Xfs;
 use crate::ImagePath;
 use crate::disk::Storage;
 use crate::disk::memory::Memory;
 use crate::volume::agent::{Kernel, Place};
 use crate::volume::walk::read_all;
 use crate::volume::{
-    Access, Attributes, Timestamp, Volume, check_partition, open, open_for_agent, remove_tree,
+    Access, Attributes, Timestamp, Volume, check_partition, guard, needs_replay, open,
+    open_for_agent, remove_tree,
 };
 
 /// Bytes that one patch takes of an input.
@@ -44,6 +46,8 @@ pub fn edit(image: &[u8], input: &[u8]) {
         let folders = read_all(volume.as_mut());
         assert!(folders <= FOLDERS, "{folders} folders");
     }
+    let _ = needs_replay(&storage);
+    let _ = guard::catch("empty the log", || Xfs::settle_log(&storage));
     let place = Place {
         image: PathBuf::from("/nonexistent"),
         range: 0..size,

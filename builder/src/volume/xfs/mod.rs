@@ -7,6 +7,7 @@
 mod admit;
 mod device;
 pub mod fuzz;
+mod log;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -119,6 +120,30 @@ impl Xfs {
         // folder was changed last.
         opened.last_written = time(inode.ctime).max(time(inode.mtime));
         Ok(opened)
+    }
+
+    /// Whether the log of the XFS on `storage` holds changes that are not in their places:
+    /// it was not unmounted.
+    ///
+    /// # Errors
+    /// As [`Xfs::open`].
+    pub fn is_dirty(storage: &Arc<dyn Storage>) -> Result<bool> {
+        let device = Device::new(Arc::clone(storage));
+        let superblock = admit::superblock(&device)?;
+        admit::is_dirty(&device, &superblock)
+    }
+
+    /// Empties the log of the XFS on `storage`, which a kernel has unmounted: nothing in it
+    /// is read again, and what it holds differs each time. Tells whether that was done; a
+    /// log that does not end in a sound record of an unmount stays as it is.
+    ///
+    /// # Errors
+    /// As [`Xfs::open`]; what writing gives.
+    pub fn settle_log(storage: &Arc<dyn Storage>) -> Result<bool> {
+        let device = Device::new(Arc::clone(storage));
+        let superblock = admit::superblock(&device)?;
+        log::settle(storage.as_ref(), &superblock)
+            .map_err(|error| storage_failed("empty the log of the file system", &error))
     }
 
     /// How large the file system becomes when it is to fill its storage; `None` when it

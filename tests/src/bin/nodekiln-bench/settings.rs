@@ -15,6 +15,8 @@ pub struct Settings {
     pub node_config: PathBuf,
     /// A folder with the components of a node, as `scripts/components` makes it.
     pub components: PathBuf,
+    /// The guest kernel that `scripts/build-guest-kernel` makes.
+    pub guest_kernel: PathBuf,
     /// A folder for all that is made; it may hold 10 GB.
     pub work: PathBuf,
     /// Where the results go.
@@ -50,7 +52,7 @@ impl Settings {
                 "--only" => only.push(value.clone()),
                 "--no-virt-customize" => missing = Some(value.clone()),
                 "--nodekiln" | "--firstboot" | "--base" | "--node-config" | "--components"
-                | "--work" | "--results" | "--virt-customize" => {
+                | "--guest-kernel" | "--work" | "--results" | "--virt-customize" => {
                     paths.insert(name.clone(), PathBuf::from(value));
                 }
                 _ => return Err(format!("{name} is unknown")),
@@ -63,6 +65,7 @@ impl Settings {
             base: take("--base")?,
             node_config: take("--node-config")?,
             components: take("--components")?,
+            guest_kernel: take("--guest-kernel")?,
             work: take("--work")?,
             results: take("--results")?,
             virt_customize: match missing {

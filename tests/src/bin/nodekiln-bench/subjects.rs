@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nodekiln::volume::agent::installed;
 use nodekiln_tests::program::run;
 use nodekiln_tests::volumes::{blank, must};
 
@@ -65,21 +66,35 @@ impl<'a> Bench<'a> {
 
     /// In process and through a loop mount, into an empty ext4 of 4 GiB.
     pub fn ext4(&self) -> Vec<Subject<'a>> {
-        self.payload_into("in process", &["mkfs.ext4", "-q", "-F"], &["e2fsck", "-fn"])
+        self.payload_into(
+            &[("in process", vec![])],
+            &["mkfs.ext4", "-q", "-F"],
+            &["e2fsck", "-fn"],
+        )
     }
 
-    /// By a guest kernel and through a loop mount, into an empty XFS of 4 GiB.
+    /// By guest kernels and through a loop mount, into an empty XFS of 4 GiB.
     pub fn xfs(&self) -> Vec<Subject<'a>> {
+        let by = |kernel: &Path| {
+            let named = format!("NODEKILN_UML_KERNEL={}", text(kernel));
+            vec!["env".to_owned(), named]
+        };
+        let packaged = installed("linux.uml").expect("user-mode-linux is installed");
         self.payload_into(
-            "guest kernel",
+            &[
+                ("guest kernel, our build", by(&self.settings.guest_kernel)),
+                ("guest kernel, packaged", by(&packaged)),
+            ],
             &["mkfs.xfs", "-q"],
             &["xfs_repair", "-n", "-f"],
         )
     }
 
+    /// By this program, in ways that differ in what its command begins with, and through
+    /// a loop mount.
     fn payload_into(
         &self,
-        name: &'static str,
+        ways: &[(&'static str, Vec<String>)],
         make: &[&str],
         check: &'static [&'static str],
     ) -> Vec<Subject<'a>> {
@@ -95,28 +110,27 @@ impl<'a> Bench<'a> {
         let itself = std::env::current_exe().expect("the program knows its path");
         let ours = [&itself, Path::new("bake"), &image, &self.payload].map(text);
         let theirs = shell(LOOP_MOUNT, &[&image, &point, &archive]);
-        let fresh = move |is_checked: bool| {
+        let fresh = move || {
             let (base, image) = (base.clone(), image.clone());
             move || {
                 // What the last run made must be sound, too.
-                if is_checked && image.exists() {
+                if image.exists() {
                     must(check[0], &check[1..], &image);
                 }
                 must("cp", &["--sparse=always", &text(&base)], &image);
             }
         };
-        vec![
-            Subject {
-                name,
-                prepare: Box::new(fresh(false)),
-                command: ours.to_vec(),
-            },
-            Subject {
-                name: "loop mount and tar",
-                prepare: Box::new(fresh(true)),
-                command: theirs,
-            },
-        ]
+        let by_us = ways.iter().map(|(name, begin)| Subject {
+            name,
+            prepare: Box::new(fresh()),
+            command: begin.iter().chain(&ours).cloned().collect(),
+        });
+        let by_mount = Subject {
+            name: "loop mount and tar",
+            prepare: Box::new(fresh()),
+            command: theirs,
+        };
+        by_us.chain([by_mount]).collect()
     }
 
     /// A profile that bakes the payload into `base`, locked; gives the build of
