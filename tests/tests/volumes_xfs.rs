@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nodekiln::Class;
-use nodekiln::volume::agent::Kernel;
+use nodekiln::volume::agent::{Kernel, installed};
 use nodekiln::volume::{Access, Attributes, Problem, Volume, problem};
 use nodekiln_tests::sequences::{Abilities, Operation, apply, for_each_seed, sequence};
 use nodekiln_tests::small_base::cut;
@@ -357,7 +357,7 @@ fn a_kernel_that_does_not_do_it_is_an_error() {
     ));
     assert!(said.contains("made 0 of 1 changes"), "{said}");
     // Linux itself, with an agent that is no program.
-    let program = kernel().program().to_owned();
+    let program = installed("linux.uml").expect("it is installed");
     let (said, _) = finish(Kernel::new(program, b"\x7fELF no program".to_vec()));
     assert!(said.contains("before it was done"), "{said}");
     assert!(said.contains("init"), "{said}");
@@ -476,4 +476,47 @@ fn churn_in(image: &Path, round: u32) {
          rm again-{round}-*[02468]"
     );
     nodekiln_tests::xfs::by_hand(image, &commands);
+}
+
+#[test]
+fn a_machine_does_what_user_mode_linux_does() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "ours", &[], SIZE);
+    populate(&image);
+    let kernels = folder.path().join("kernels");
+    copy(&image, &kernels);
+    let agent = std::fs::read(nodekiln_tests::xfs::agent()).expect("it was built");
+    let kernel = nodekiln_tests::program::script("vm-kernel", "");
+    let machine = Kernel::of_machine(kernel, agent).expect("QEMU is installed");
+    let mut volume = through(machine, &image, 0..SIZE, false).expect("opened");
+    let mut oracle = through_kernel(&kernels, Access::Write);
+    apply_all(oracle.as_mut(), &payload());
+    apply_all(volume.as_mut(), &payload());
+    let expected = tree(oracle.as_mut());
+    volume.finish().expect("the machine ends well");
+    oracle.finish().expect("unmounted");
+    check(&image);
+    let mut mounted = through_kernel(&image, Access::Read);
+    assert_same("by a machine", &tree(mounted.as_mut()), &expected);
+    mounted.finish().expect("unmounted");
+    // What a machine cannot do is told as by user-mode Linux.
+    let mut volume = machine_without_an_agent(&image);
+    volume
+        .create_directory(&at("/new"), &plain(0o755))
+        .expect("it waits");
+    let error = volume.finish().expect_err("its agent is no program");
+    assert_eq!(error.class(), Class::Environment, "{}", text(&error));
+    assert!(
+        text(&error).contains("before it was done"),
+        "{}",
+        text(&error)
+    );
+    check(&image);
+}
+
+fn machine_without_an_agent(image: &Path) -> Box<dyn Volume> {
+    let kernel = nodekiln_tests::program::script("vm-kernel", "");
+    let machine = Kernel::of_machine(kernel, b"\x7fELF no program".to_vec());
+    let machine = machine.expect("QEMU is installed");
+    through(machine, image, 0..SIZE, false).expect("opened")
 }

@@ -104,11 +104,17 @@ impl std::fmt::Display for Choice {
             Self::InProcess => {
                 formatter.write_str("this process edits the file systems: they are ext4 and FAT")
             }
-            Self::Agent(kernel, why) => write!(
-                formatter,
-                "a guest kernel ({}) edits the file systems: {why}",
-                kernel.program().display()
-            ),
+            Self::Agent(kernel, why) => {
+                let name = kernel.name();
+                write!(
+                    formatter,
+                    "a guest kernel ({name}) edits the file systems: {why}"
+                )?;
+                match kernel.instead() {
+                    Some(instead) => write!(formatter, "; a machine, since {instead}"),
+                    None => Ok(()),
+                }
+            }
             Self::Mount(why) => write!(formatter, "the kernel edits the file systems: {why}"),
         }
     }

@@ -88,7 +88,7 @@ fn guest_kernel() -> Check {
         Ok(kernel)
     });
     let check = |usable, found, hint| Check {
-        name: "linux.uml".to_owned(),
+        name: "guest kernel".to_owned(),
         usable,
         required: false,
         found,
@@ -97,7 +97,10 @@ fn guest_kernel() -> Check {
     match tried {
         Ok(kernel) => check(
             true,
-            format!("{}, for bases with XFS", kernel.program().display()),
+            match kernel.instead() {
+                Some(why) => format!("{}, for bases with XFS, since {why}", kernel.name()),
+                None => format!("{}, for bases with XFS", kernel.name()),
+            },
             None,
         ),
         Err(error) => {

@@ -8,9 +8,19 @@ const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const DEVICE: u32 = 0o020_000;
 
-/// An archive with `program` as `/init`, and with the two devices that a program wants
-/// before it has mounted anything.
-pub fn initramfs(program: &[u8]) -> Vec<u8> {
+/// A module of a kernel.
+#[derive(Debug)]
+pub struct Module {
+    /// The name of its file: the ending tells how it is compressed.
+    pub name: String,
+    /// The file.
+    pub content: Vec<u8>,
+}
+
+/// An archive with `program` as `/init`, the two devices that a program wants before it
+/// has mounted anything, and in `/modules` the modules, named so that they sort in their
+/// order.
+pub fn initramfs(program: &[u8], modules: &[Module]) -> Vec<u8> {
     let mut archive = Vec::with_capacity(program.len() + 2048);
     let mut inode = 0;
     let mut add = |name: &str, mode: u32, device: (u32, u32), content: &[u8]| {
@@ -33,6 +43,13 @@ pub fn initramfs(program: &[u8]) -> Vec<u8> {
     add("dev", FOLDER | 0o755, (0, 0), b"");
     add("dev/console", DEVICE | 0o600, (5, 1), b"");
     add("dev/null", DEVICE | 0o666, (1, 3), b"");
+    if !modules.is_empty() {
+        add("modules", FOLDER | 0o755, (0, 0), b"");
+    }
+    for (number, module) in modules.iter().enumerate() {
+        let name = format!("modules/{number:03}-{}", module.name);
+        add(&name, FILE | 0o644, (0, 0), &module.content);
+    }
     add("init", FILE | 0o755, (0, 0), program);
     add("TRAILER!!!", 0, (0, 0), b"");
     archive
@@ -47,7 +64,7 @@ mod tests {
     fn cpio_reads_it() {
         let folder = tempfile::tempdir().expect("folder");
         let archive = folder.path().join("archive");
-        std::fs::write(&archive, initramfs(b"the program")).expect("written");
+        std::fs::write(&archive, initramfs(b"the program", &[])).expect("written");
         let listed = Task::new("cpio")
             .args([
                 "--list",

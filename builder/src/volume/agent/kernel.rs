@@ -1,4 +1,5 @@
-//! The guest kernel: user-mode Linux, an ordinary process that needs no rights.
+//! The guest kernel: user-mode Linux, an ordinary process that needs no rights, or, where
+//! that cannot run, a kernel in a machine that QEMU emulates.
 //!
 //! It is given three files as disks and ends by itself. What it prints only explains
 //! an end without an answer.
@@ -11,6 +12,7 @@ use std::time::Duration;
 use nodekiln_agent::{BLOCK, Outcome};
 
 use super::cpio;
+use super::machine::Machine;
 use crate::environment;
 use crate::error::{Class, Context as _, Error, Result};
 use crate::progress::{Progress, Silent};
@@ -32,15 +34,27 @@ const TRY_TIME: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 4 << 20;
 /// Operations that the slowest processor does in a second.
 const FEWEST: u64 = 100;
+/// How much slower an emulated machine is.
+const EMULATED: u32 = 5;
 /// Last bytes of the console that an error shows.
 const SHOWN: usize = 600;
 
 /// A kernel that can be started, and the agent for it.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    program: PathBuf,
+    guest: Guest,
     agent: Vec<u8>,
     limit: Option<Duration>,
+    instead: Option<String>,
+}
+
+/// What runs.
+#[derive(Debug, Clone)]
+enum Guest {
+    /// User-mode Linux.
+    Process(PathBuf),
+    /// A machine that QEMU emulates.
+    Machine(Machine),
 }
 
 /// What a kernel is started with.
@@ -50,6 +64,8 @@ pub(super) struct Disks<'a> {
     pub image: &'a Path,
     /// What the agent reads: a name in the folder of the run.
     pub payload: &'a str,
+    /// What the guest has to mount, by Linux's name.
+    pub file_system: &'a str,
     /// Bytes of contents, and number of operations: what the time limit follows.
     pub work: (u64, u64),
     /// The present in the guest: seconds since 1970.
@@ -57,29 +73,74 @@ pub(super) struct Disks<'a> {
 }
 
 impl Kernel {
-    /// The kernel with the agent that came along: that of `NODEKILN_UML_KERNEL`, else the
-    /// one that `scripts/build-guest-kernel` made, else the one that is installed.
+    /// The kernel with the agent that came along. User-mode Linux: that of
+    /// `NODEKILN_UML_KERNEL`, else the one that `scripts/build-guest-kernel` made, else the
+    /// one that is installed. A machine, when `NODEKILN_VM_KERNEL` names its kernel, or
+    /// when user-mode Linux is missing or does not run and `/boot` has one.
     ///
     /// # Errors
     /// [`Class::Unsupported`] on another processor than x86-64;
-    /// [`Class::Environment`] when one of the two is missing.
+    /// [`Class::Environment`] when one of them is missing.
     pub fn find() -> Result<Self> {
         if !cfg!(target_arch = "x86_64") {
             return Err(Error::unsupported(
-                "edit XFS without root: user-mode Linux runs on x86-64 alone",
+                "edit XFS without root: the agent is built for x86-64 alone",
             )
             .hint("build on x86-64, or as root with --engine mount"));
         }
-        Ok(Self::new(find_program()?, super::program::find()?))
+        let agent = super::program::find()?;
+        let machine = Machine::find();
+        if std::env::var_os(environment::NODEKILN_VM_KERNEL).is_some() {
+            let why = format!("{} names its kernel", environment::NODEKILN_VM_KERNEL);
+            return Ok(Self::emulated(machine?, agent, why));
+        }
+        let (process, machine) = match (find_program(), machine) {
+            (Ok(program), Ok(machine)) => (Self::new(program, agent.clone()), machine),
+            (Ok(program), Err(_)) => return Ok(Self::new(program, agent)),
+            (Err(missing), Ok(machine)) => {
+                return Ok(Self::emulated(machine, agent, missing.to_string()));
+            }
+            (Err(missing), Err(other)) => {
+                let hint = missing.hint_text().unwrap_or_default().to_owned();
+                return Err(missing.hint(format!("{hint}; a machine would do too ({other})")));
+            }
+        };
+        // A second or less: only where there is something else to take.
+        Ok(match process.try_out() {
+            Ok(()) => process,
+            Err(error) => {
+                let why = format!("user-mode Linux does not run here: {error}");
+                Self::emulated(machine, agent, why)
+            }
+        })
     }
 
     /// `program` as the kernel, `agent` as its first program.
     pub fn new(program: PathBuf, agent: Vec<u8>) -> Self {
         Self {
-            program,
+            guest: Guest::Process(program),
             agent,
             limit: None,
+            instead: None,
         }
+    }
+
+    fn emulated(machine: Machine, agent: Vec<u8>, why: String) -> Self {
+        Self {
+            guest: Guest::Machine(machine),
+            agent,
+            limit: None,
+            instead: Some(why),
+        }
+    }
+
+    /// A machine with the kernel `kernel` of a distribution, `agent` as its first program.
+    ///
+    /// # Errors
+    /// [`Class::Environment`] when the emulator or the kernel's modules are missing.
+    pub fn of_machine(kernel: PathBuf, agent: Vec<u8>) -> Result<Self> {
+        let machine = Machine::of(kernel)?;
+        Ok(Self::emulated(machine, agent, "asked for".to_owned()))
     }
 
     /// Ends it after `limit`, whatever it has to do.
@@ -89,9 +150,17 @@ impl Kernel {
         self
     }
 
-    /// The program.
-    pub fn program(&self) -> &Path {
-        &self.program
+    /// What runs, for people.
+    pub fn name(&self) -> String {
+        match &self.guest {
+            Guest::Process(program) => program.display().to_string(),
+            Guest::Machine(machine) => machine.name(),
+        }
+    }
+
+    /// Why it is a machine, if it is one.
+    pub fn instead(&self) -> Option<&str> {
+        self.instead.as_deref()
     }
 
     /// Starts it with nothing to do: whether it runs here, and the agent in it.
@@ -108,6 +177,7 @@ impl Kernel {
         let disks = Disks {
             image: &empty,
             payload: "empty",
+            file_system: "xfs",
             work: (0, 0),
             clock: 0,
         };
@@ -130,7 +200,12 @@ impl Kernel {
         progress: &dyn Progress,
     ) -> Result<Outcome> {
         let doing = || "prepare the guest kernel".to_owned();
-        std::fs::write(folder.join("initramfs"), cpio::initramfs(&self.agent)).doing(doing)?;
+        let modules = match &self.guest {
+            Guest::Process(_) => Vec::new(),
+            Guest::Machine(machine) => machine.modules(disks.file_system)?,
+        };
+        let files = cpio::initramfs(&self.agent, &modules);
+        std::fs::write(folder.join("initramfs"), files).doing(doing)?;
         let answer = folder.join("answer");
         let disk = File::create(&answer).doing(doing)?;
         disk.set_len(BLOCK as u64).doing(doing)?;
@@ -144,23 +219,13 @@ impl Kernel {
             .doing(|| format!("open {}", disks.image.display()))?;
         let image = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let (bytes, operations) = disks.work;
-        let limit = self.limit.unwrap_or_else(|| {
-            LEAST_TIME + Duration::from_secs(bytes / SLOWEST + operations / FEWEST)
-        });
-        let task = Task::new(&self.program)
-            .arg(format!("mem={MEMORY}M"))
-            // `d`: an image that looks like a copy-on-write file of this kernel is none,
-            // and names no other file. `r`: for reading.
-            .arg(format!("ubd0d={image}"))
-            .arg(format!("ubd1dr={}", disks.payload))
-            .args(["ubd2d=answer", "initrd=initramfs", "uml_dir=."])
-            .args(["con=null", "con0=null,fd:1", "quiet", "noreboot"])
-            // Our own build (`qemu/kernel`) takes it for the time of all that is written;
-            // others leave it alone.
-            .arg(format!("still_clock={}", disks.clock))
-            // They measure how fast this machine computes checksums of RAID.
-            .arg("initcall_blacklist=raid6_select_algo,calibrate_xor_blocks")
-            .env("TMPDIR", memory_folder(folder)?)
+        let mut limit = LEAST_TIME + Duration::from_secs(bytes / SLOWEST + operations / FEWEST);
+        if matches!(self.guest, Guest::Machine(_)) {
+            limit *= EMULATED;
+        }
+        let limit = self.limit.unwrap_or(limit);
+        let task = self
+            .task(&image, disks, folder)?
             .env("HOME", folder)
             .in_folder(folder)
             .limit(limit);
@@ -175,6 +240,31 @@ impl Kernel {
         drop(file);
         let block = std::fs::read(&answer).doing(|| "read the agent's answer".to_owned())?;
         Outcome::decode(&block).map_err(|malformed| died(&finished, malformed))
+    }
+
+    /// The program with its arguments. `image` is a name without commas and colons.
+    fn task(&self, image: &str, disks: &Disks<'_>, folder: &Path) -> Result<Task> {
+        let program = match &self.guest {
+            Guest::Process(program) => program,
+            Guest::Machine(machine) => {
+                let arguments = machine.arguments(image, disks.payload, disks.clock);
+                return Ok(Task::new(machine.program()).args(arguments));
+            }
+        };
+        Ok(Task::new(program)
+            .arg(format!("mem={MEMORY}M"))
+            // `d`: an image that looks like a copy-on-write file of this kernel is none,
+            // and names no other file. `r`: for reading.
+            .arg(format!("ubd0d={image}"))
+            .arg(format!("ubd1dr={}", disks.payload))
+            .args(["ubd2d=answer", "initrd=initramfs", "uml_dir=."])
+            .args(["con=null", "con0=null,fd:1", "quiet", "noreboot"])
+            // Our own build (`qemu/kernel`) takes it for the time of all that is written;
+            // others leave it alone.
+            .arg(format!("still_clock={}", disks.clock))
+            // They measure how fast this machine computes checksums of RAID.
+            .arg("initcall_blacklist=raid6_select_algo,calibrate_xor_blocks")
+            .env("TMPDIR", memory_folder(folder)?))
     }
 }
 

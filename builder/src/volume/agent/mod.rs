@@ -8,6 +8,7 @@
 
 mod cpio;
 mod kernel;
+mod machine;
 mod pending;
 mod program;
 mod spool;
@@ -170,17 +171,18 @@ fn header(place: &Place, file_system: FileSystem, epoch: Timestamp) -> Header {
 }
 
 fn run(place: &Place, spool: &mut Spool, header: Header, progress: &dyn Progress) -> Result<()> {
-    let (clock, is_xfs) = (header.clock, header.file_system == "xfs");
+    let (clock, file_system) = (header.clock, header.file_system.clone());
     let payload = spool.finish(header)?;
     let disks = Disks {
         image: &place.image,
         payload: payload.name,
         work: (payload.contents, payload.operations),
         clock,
+        file_system: &file_system,
     };
     let outcome = place.kernel.run(&disks, spool.folder(), progress)?;
     judge(&outcome, payload.identity, payload.operations)?;
-    if is_xfs {
+    if file_system == "xfs" {
         settle_log(place)?;
     }
     Ok(())
