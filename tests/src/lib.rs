@@ -18,6 +18,7 @@ pub mod node_configs;
 pub mod plain;
 pub mod program;
 pub mod refusal;
+pub mod rpm_package;
 pub mod sequences;
 pub mod server;
 pub mod small_base;

@@ -353,7 +353,7 @@ fn what_the_image_cannot_take_is_one_clear_error() {
     refusal(&workshop, &[(&twin, ""), (&twin, "")]).failed(2, &["lists it twice"]);
     let arm = made("arm", "Architecture: arm64", "usr/bin/arm");
     refusal(&workshop, &[(&arm, "")]).failed(2, &["it is for arm64, the image for amd64"]);
-    let again = made("base-tool", "Version: 2", "usr/bin/again");
+    let again = made("base-tool", "Version: 2", "usr/bin/base-tool");
     refusal(&workshop, &[(&again, "")]).failed(3, &["the base has version 1.0 of it"]);
     let kubelet = made("kubelet", "", "usr/bin/kubelet");
     refusal(&workshop, &[(&kubelet, "")]).failed(2, &["package kubelet and component kubelet"]);
@@ -363,7 +363,24 @@ fn what_the_image_cannot_take_is_one_clear_error() {
     fs::write(&cut, &whole[..whole.len() - 20]).expect("writes");
     refusal(&workshop, &[(&cut, "")]).failed(5, &["cut.deb", "get it again"]);
     fs::write(&cut, "no package").expect("writes");
-    refusal(&workshop, &[(&cut, "")]).failed(5, &["neither a Debian package nor an rpm"]);
+    refusal(&workshop, &[(&cut, "allowUnsigned: true")])
+        .failed(5, &["neither a Debian package nor an rpm"]);
+}
+
+#[test]
+fn an_image_gets_no_second_ssm_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tool = DebianPackage::new(folder.path(), "tool", "").build();
+    let workshop = Workshop::with(&Shape::default(), |tree| {
+        install(tree, &[tool]);
+        let seed = tree.join("var/lib/snapd/seed/snaps");
+        fs::create_dir_all(&seed).expect("creates");
+        fs::write(seed.join("amazon-ssm-agent_9881.snap"), "a snap").expect("writes");
+    });
+    let agent = DebianPackage::new(workshop.folder(), "amazon-ssm-agent", "Version: 3.3.1-1")
+        .put("usr/bin/amazon-ssm-agent", 0o755, "agent")
+        .build();
+    refusal(&workshop, &[(&agent, "")]).failed(2, &["as a snap, and two agents", "first boot"]);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use super::bootstrap::{self, DEFAULT_EPOCH};
 use super::local;
 use crate::error::{Context as _, Error, Result};
 use crate::lock::{
-    Bootstrapped, LocalBase, MemberSelection, Sources, Stored, Unpacked, VerifiedList,
+    Bootstrapped, LocalBase, MemberSelection, Signer, Sources, Stored, Unpacked, VerifiedList,
 };
+use crate::packages;
 use crate::profile::model::{Architecture, Bootstrap};
 use crate::profile::size;
 use crate::progress::Progress;
@@ -65,6 +66,17 @@ impl<'a> StoreSources<'a> {
     /// The store that is filled.
     pub(super) fn store(&self) -> &Store {
         self.store
+    }
+
+    /// A file of public keys.
+    fn keyring(&self, path: &Path) -> Result<Vec<u8>> {
+        let path = self.resolve(path);
+        let doing = || format!("read the keyring {}", path.display());
+        let size = std::fs::metadata(&path).doing(doing)?.len();
+        if size > KEYRING_LIMIT {
+            return Err(Error::input(format!("{}: it is too large", doing())));
+        }
+        std::fs::read(&path).doing(doing)
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
@@ -129,14 +141,16 @@ impl Sources for StoreSources<'_> {
         keyring: &Path,
         fingerprints: &[String],
     ) -> Result<VerifiedList> {
-        let path = self.resolve(keyring);
-        let doing = || format!("read the keyring {}", path.display());
-        let size = std::fs::metadata(&path).doing(doing)?.len();
-        if size > KEYRING_LIMIT {
-            return Err(Error::input(format!("{}: it is too large", doing())));
-        }
-        let keyring = std::fs::read(&path).doing(doing)?;
+        let keyring = self.keyring(keyring)?;
         signature::verify(list, signature, &keyring, fingerprints, SystemTime::now())
+    }
+
+    fn signer(&self, package: &Digest, keyrings: &[PathBuf]) -> Result<Signer> {
+        let keyrings = keyrings
+            .iter()
+            .map(|path| self.keyring(path))
+            .collect::<Result<Vec<_>>>()?;
+        packages::signer(self.store, package, &keyrings, SystemTime::now())
     }
 
     fn bootstrap(&self, wish: &Bootstrap, architecture: Architecture) -> Result<Bootstrapped> {

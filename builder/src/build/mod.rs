@@ -154,10 +154,12 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         os.pretty_name,
         plan::text::size_text(base.virtual_size)
     ));
+    let packages = packages::read_all(request.store, profile, locked, progress)?;
+    let names: Vec<&str> = packages.iter().map(packages::Package::name).collect();
     for note in os::support::check(&os, profile, request.allow_unsupported)
         .map_err(|error| error.context(format!("use the base {}", base_name(profile))))?
         .into_iter()
-        .chain(os::support::notes(&os, profile))
+        .chain(os::support::notes(&os, profile, &names))
     {
         progress.warn(&note);
     }
@@ -177,7 +179,7 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
         locked,
         os: &os,
         partitions: layout.partitions(),
-        packages: &packages::read_all(request.store, profile, locked, progress)?,
+        packages: &packages,
         overlays: &bake::overlay::collect(profile, &request.loaded.folder)?,
         firstboot: firstboot::find(profile.spec.architecture, request.firstboot)?,
         epoch,

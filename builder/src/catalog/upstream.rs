@@ -23,6 +23,8 @@ pub struct Wish<'a> {
     pub eks_build: Option<&'a str>,
     /// Processor architecture.
     pub architecture: Architecture,
+    /// Whether the base is known to be of Debian's kind before it was looked into.
+    pub is_debian: bool,
 }
 
 /// A published file.
@@ -223,9 +225,11 @@ pub fn upstream(name: ComponentName, wish: &Wish<'_>) -> Result<Upstream> {
             });
         }
         (ComponentName::SsmSetupCli, _) => {
+            // As nodeadm: one program for systems with apt, one for those with dnf.
+            let system = if wish.is_debian { "debian" } else { "linux" };
             return Ok(Upstream {
                 url: format!(
-                    "https://amazon-ssm-us-west-2.s3.us-west-2.amazonaws.com/latest/linux_{arch}/ssm-setup-cli"
+                    "https://amazon-ssm-us-west-2.s3.us-west-2.amazonaws.com/latest/{system}_{arch}/ssm-setup-cli"
                 ),
                 checksum: Checksum::Missing,
             });
@@ -286,6 +290,19 @@ mod tests {
             version,
             eks_build: None,
             architecture: Architecture::X86_64,
+            is_debian: false,
+        }
+    }
+
+    #[test]
+    fn the_installer_of_the_ssm_agent_is_that_of_the_system() {
+        for (is_debian, folder) in [(false, "/linux_amd64/"), (true, "/debian_amd64/")] {
+            let wish = Wish {
+                is_debian,
+                ..wish("1.34.9")
+            };
+            let found = upstream(ComponentName::SsmSetupCli, &wish).expect("known");
+            assert!(found.url.contains(folder), "{}", found.url);
         }
     }
 

@@ -16,10 +16,13 @@ pub use checksum_file::checksum_in;
 pub use inputs::{base_inputs_digest, inputs_digest, is_current};
 pub use resolve::resolve;
 pub use sources::{
-    Bootstrapped, LocalBase, MemberSelection, OTHERS_LIMIT, Sources, Stored, StoredMember,
+    Bootstrapped, LocalBase, MemberSelection, OTHERS_LIMIT, Signer, Sources, Stored, StoredMember,
     Unpacked, VerifiedList,
 };
 pub use upgrade::{Input, Upgrade};
+
+/// What stands in the trust of a package before the fingerprint of its signer.
+pub const SIGNED_BY: &str = "signed by ";
 
 /// The file name at the end of a URL, without query and fragment.
 pub fn file_name_of_url(url: &str) -> &str {

@@ -5,7 +5,7 @@
 //! networks, archives or processes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::profile::model::{Architecture, Bootstrap};
@@ -86,6 +86,17 @@ pub struct VerifiedList {
     pub fingerprint: String,
 }
 
+/// What is known of a package's signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// The format has none: a Debian package.
+    NotInFormat,
+    /// Nobody was asked.
+    NotAsked,
+    /// The primary key with this fingerprint, in upper-case hexadecimal.
+    Key(String),
+}
+
 /// A base that was made from packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootstrapped {
@@ -164,6 +175,15 @@ pub trait Sources {
         keyring: &Path,
         fingerprints: &[String],
     ) -> Result<VerifiedList>;
+
+    /// Who signed a package of the store: the fingerprint of a primary key of the files
+    /// `keyrings`. `None` for an rpm when there are no `keyrings`, and for a package
+    /// whose format has no signature.
+    ///
+    /// # Errors
+    /// [`crate::Class::Dependency`] when no key of these made a good signature, or it is
+    /// no package; [`crate::Class::Input`] when a keyring cannot be read.
+    fn signer(&self, package: &Digest, keyrings: &[PathBuf]) -> Result<Signer>;
 
     /// Makes a base image from packages.
     ///

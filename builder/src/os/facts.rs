@@ -52,7 +52,11 @@ pub enum Firewall {
     Nftables,
 }
 
-/// The SSM agent, if there is one.
+/// Where snaps are that are installed, and those that the first boot installs.
+const SNAPS: [&str; 2] = ["/var/lib/snapd/snaps", "/var/lib/snapd/seed/snaps"];
+
+/// The SSM agent, if there is one. A snap that the first boot is to install has no unit
+/// yet.
 pub(super) fn ssm_agent(image: &mut dyn Tree) -> Result<Option<SsmAgent>> {
     for (unit, form) in [
         ("amazon-ssm-agent.service", SsmAgent::Package),
@@ -65,6 +69,15 @@ pub(super) fn ssm_agent(image: &mut dyn Tree) -> Result<Option<SsmAgent>> {
             if image.is_file(&fixed(folder).join(unit)?)? {
                 return Ok(Some(form));
             }
+        }
+    }
+    for folder in SNAPS {
+        let snaps = image.list_following(&fixed(folder))?;
+        if snaps
+            .iter()
+            .any(|snap| snap.name.starts_with(b"amazon-ssm-agent_"))
+        {
+            return Ok(Some(SsmAgent::Snap));
         }
     }
     Ok(None)

@@ -3,7 +3,7 @@
 use super::Os;
 use super::systems::{self, Cgroups, System};
 use crate::error::{Error, Result};
-use crate::profile::model::{ComponentName, Profile};
+use crate::profile::model::{ComponentName, CredentialProvider, Profile};
 
 /// From this minor version on the kubelet does not start with cgroups v1, unless its
 /// configuration says `failCgroupV1: false` (KEP-5573).
@@ -104,8 +104,12 @@ pub fn check(os: &Os, profile: &Profile, allow: bool) -> Result<Vec<String>> {
     }
 }
 
-/// What the user should know of this base, although it will do.
-pub fn notes(os: &Os, profile: &Profile) -> Vec<String> {
+/// The package of the SSM agent, on every system.
+pub const SSM_AGENT: &str = "amazon-ssm-agent";
+
+/// What the user should know of this base, although it will do; `packages` are the names
+/// of those that are laid into it.
+pub fn notes(os: &Os, profile: &Profile, packages: &[&str]) -> Vec<String> {
     let system = os.system();
     let mut notes = Vec::new();
     let is_omitted = |name: ComponentName| {
@@ -134,6 +138,14 @@ pub fn notes(os: &Os, profile: &Profile) -> Vec<String> {
         notes.push(format!(
             "the base has no conntrack, which people look for when connections break{}",
             package(|system| system.conntrack)
+        ));
+    }
+    let by_ssm = profile.spec.credential_provider == CredentialProvider::Ssm;
+    if by_ssm && os.ssm_agent.is_none() && !packages.contains(&SSM_AGENT) {
+        notes.push(format!(
+            "the base has no SSM agent, and first boot registers the machine with one: list its \
+             package in spec.packages{}",
+            package(|_| SSM_AGENT)
         ));
     }
     if let Some(version) = old_containerd_of_noble(os, profile) {
@@ -252,7 +264,7 @@ mod tests {
     #[test]
     fn tells_what_a_base_lacks() {
         let mut os = os("ubuntu", "24.04", Cgroups::V2);
-        let told = notes(&os, &profile("1.34.4")).join("\n");
+        let told = notes(&os, &profile("1.34.4"), &[]).join("\n");
         assert!(told.contains("apt-get install iptables"), "{told}");
         assert!(told.contains("apt-get install conntrack"), "{told}");
         let program = |version: &str| {
@@ -268,8 +280,14 @@ mod tests {
             ("2.2.4-1", false),
         ] {
             os.containerd = program(version);
-            let told = notes(&os, &profile("1.34.4"));
+            let told = notes(&os, &profile("1.34.4"), &[]);
             assert_eq!(told.len(), usize::from(is_old), "{version}: {told:?}");
         }
+        let mut by_ssm = profile("1.34.4");
+        by_ssm.spec.credential_provider = CredentialProvider::Ssm;
+        assert!(notes(&os, &by_ssm, &[])[0].contains("no SSM agent"));
+        assert!(notes(&os, &by_ssm, &[SSM_AGENT]).is_empty());
+        os.ssm_agent = Some(crate::os::SsmAgent::Snap);
+        assert!(notes(&os, &by_ssm, &[]).is_empty());
     }
 }

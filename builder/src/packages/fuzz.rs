@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Damage, Keep, deb, read_one};
+use super::{Damage, Keep, deb, read_one, rpm};
 use crate::error::{Error, Result};
 use crate::lock::Stored;
 use crate::store::Digest;
@@ -31,6 +31,7 @@ impl Keep for Hash {
 /// Reads `bytes` as a package, and as the texts that one consists of. It must end,
 /// without a panic, whatever the bytes are.
 pub fn package(mut bytes: &[u8]) {
+    let original = bytes;
     let text = String::from_utf8_lossy(bytes).into_owned();
     let read = read_one(&mut bytes, &mut Hash);
     if let Err(Damage::Package(problem)) = &read {
@@ -48,6 +49,13 @@ pub fn package(mut bytes: &[u8]) {
     let (left, right) = text.split_once('\n').unwrap_or((&text, ""));
     let order = deb::version::compare(left, right);
     assert_eq!(deb::version::compare(right, left), order.reverse());
+    let order = rpm::version::compare(left, right);
+    assert_eq!(rpm::version::compare(right, left), order.reverse());
+    rpm::capability::value(&text);
+    if let Ok(header) = rpm::header::Header::parse(original.to_vec()) {
+        rpm::Relations::of(&header).ok();
+        rpm::scripts::judge(&header).ok();
+    }
 }
 
 #[cfg(test)]

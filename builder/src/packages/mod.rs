@@ -8,21 +8,23 @@
 pub mod deb;
 pub mod fuzz;
 mod keep;
+pub mod rpm;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
+use std::time::SystemTime;
 
 pub use crate::store::archive::Limits;
 pub use keep::{Keep, Md5, StoreKeep};
 
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
-use crate::lock::Stored;
 use crate::lock::model::{LockedFile, LockedProfile, Origin};
+use crate::lock::{SIGNED_BY, Signer, Stored};
 use crate::profile::model::Profile;
 use crate::progress::Progress;
-use crate::store::{Store, tar};
+use crate::store::{Digest, Store, signature, tar};
 
 /// A package that a profile lists, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Package {
 pub enum Details {
     /// Debian's.
     Deb(Box<deb::Deb>),
+    /// Red Hat's.
+    Rpm(Box<rpm::Rpm>),
 }
 
 /// Something that a package brings.
@@ -127,6 +131,7 @@ impl Package {
     pub fn name(&self) -> &str {
         match &self.details {
             Details::Deb(deb) => &deb.name,
+            Details::Rpm(rpm) => &rpm.name,
         }
     }
 
@@ -134,6 +139,7 @@ impl Package {
     pub fn version(&self) -> &str {
         match &self.details {
             Details::Deb(deb) => &deb.version,
+            Details::Rpm(rpm) => &rpm.version,
         }
     }
 
@@ -141,8 +147,42 @@ impl Package {
     pub fn architecture(&self) -> &str {
         match &self.details {
             Details::Deb(deb) => &deb.architecture,
+            Details::Rpm(rpm) => &rpm.architecture,
         }
     }
+}
+
+/// Who signed a package of the store, by the public keys of `keyrings`.
+///
+/// # Errors
+/// [`crate::Class::Dependency`] when none of these keys did, or it is no package;
+/// [`crate::Class::Input`] when a keyring cannot be read.
+pub fn signer(
+    store: &Store,
+    package: &Digest,
+    keyrings: &[Vec<u8>],
+    now: SystemTime,
+) -> Result<Signer> {
+    let mut object = store.open_object(package)?;
+    let mut magic = Vec::with_capacity(8);
+    let read = (&mut object).take(8).read_to_end(&mut magic);
+    read.map_err(|error| Error::io("read a package", error))?;
+    if magic == deb::MAGIC {
+        return Ok(Signer::NotInFormat);
+    }
+    if keyrings.is_empty() {
+        return Ok(Signer::NotAsked);
+    }
+    let wrong = |damage: Damage| Error::dependency(format!("verify its signature: {damage}"));
+    let mut whole = io::Cursor::new(magic).chain(object);
+    let signed = rpm::signed::Signed::read(&mut whole).map_err(wrong)?;
+    let signatures = signed.signatures().map_err(wrong)?;
+    let by = signature::verify_data(&signed.header, &signatures, keyrings, now);
+    by.map(Signer::Key).map_err(|error| {
+        error
+            .context("verify its signature")
+            .hint("check that `keys` names the publisher's keys: rpm -K -v FILE tells which one signed it")
+    })
 }
 
 /// Reads the packages of a profile; the contents of their files go into the store.
@@ -176,6 +216,7 @@ pub fn read_all(
         })?;
         // What follows the last member belongs to its digest, too.
         object.verify()?;
+        check_signature(&details, file, source.allow_unsigned)?;
         Ok(Package {
             file: file.clone(),
             details,
@@ -184,6 +225,19 @@ pub fn read_all(
         })
     };
     pairs.map(read).collect()
+}
+
+/// Whether somebody vouched for an rpm when it was locked, or the profile does without.
+fn check_signature(details: &Details, file: &LockedFile, allow_unsigned: bool) -> Result<()> {
+    let is_signed = file.trust.contains(SIGNED_BY);
+    if matches!(details, Details::Deb(_)) || is_signed || allow_unsigned {
+        return Ok(());
+    }
+    Err(Error::dependency(format!(
+        "read the package {}: the lock names nobody who signed it",
+        label(file)
+    ))
+    .hint("name the publisher's keys with `keys`, and run: nodekiln lock"))
 }
 
 /// What people call the file of a package.
@@ -205,11 +259,15 @@ pub fn read_one(
 ) -> Result<(Details, Vec<Item>), Damage> {
     let mut magic = Vec::with_capacity(8);
     (&mut *package).take(8).read_to_end(&mut magic)?;
-    let is_deb = magic == deb::MAGIC;
+    let (is_deb, is_rpm) = (magic == deb::MAGIC, magic.starts_with(rpm::MAGIC));
     let whole = io::Cursor::new(magic).chain(package);
     if is_deb {
         let (deb, items) = deb::read(whole, keep, &Limits::default())?;
         return Ok((Details::Deb(Box::new(deb)), items));
+    }
+    if is_rpm {
+        let (rpm, items) = rpm::read(whole, keep, &Limits::default())?;
+        return Ok((Details::Rpm(Box::new(rpm)), items));
     }
     Err("it is neither a Debian package nor an rpm".into())
 }

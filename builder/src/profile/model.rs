@@ -300,6 +300,13 @@ pub struct PackageSource {
     /// https URL of a checksum file, for `url` without `sha256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum_url: Option<String>,
+    /// Files with the OpenPGP public keys that may have signed an rpm, relative to the
+    /// profile. A Debian package has no signature of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<PathBuf>,
+    /// Takes an rpm without looking at its signature: its sha256 alone says what it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_unsigned: bool,
     /// Why the image can do without what the scripts of this package would do when it is
     /// installed. Without it, a package whose scripts matter is refused, with the list of
     /// what they would run.

@@ -67,16 +67,51 @@ pub fn verify(
                 .hint("give the URL of the detached signature with base.checksums.signature"));
         }
     };
+    let fingerprint = signer(&signatures, &keys, &signed, now);
+    fingerprint.map(|fingerprint| VerifiedList { text, fingerprint }).map_err(|reasons| unsigned("no good signature of a trusted key")
+        .caused_by(reasons)
+        .hint("check that keyring and fingerprints are the vendor's, and that list and signature belong together"))
+}
+
+/// The fingerprint of a key of `keyrings` that made one of `signatures` (detached, binary)
+/// over `data`. `now` decides about expiry.
+///
+/// # Errors
+/// [`crate::Class::Input`] when a keyring cannot be read; [`crate::Class::Dependency`]
+/// when no signature counts, with the reasons.
+pub fn verify_data(
+    data: &[u8],
+    signatures: &[Vec<u8>],
+    keyrings: &[Vec<u8>],
+    now: SystemTime,
+) -> Result<String> {
+    let mut keys = Vec::new();
+    for keyring in keyrings {
+        keys.extend(read_keyring(keyring)?);
+    }
+    let unreadable =
+        |error: Error| Error::dependency("read a signature").caused_by(error.to_string());
+    let mut found = Vec::new();
+    for signature in signatures {
+        found.extend(read_detached(signature).map_err(unreadable)?);
+    }
+    signer(&found, &keys, data, now).map_err(|reasons| {
+        Error::dependency("no good signature of a trusted key").caused_by(reasons)
+    })
+}
+
+/// The fingerprint of the first key whose signature counts; else why none does.
+fn signer(
+    signatures: &[Signature],
+    keys: &[SignedPublicKey],
+    data: &[u8],
+    now: SystemTime,
+) -> std::result::Result<String, String> {
     let mut reasons = Vec::new();
     for signature in signatures.iter().take(SIGNATURES) {
-        for key in &keys {
-            match counts(signature, key, &signed, now) {
-                Ok(()) => {
-                    return Ok(VerifiedList {
-                        text,
-                        fingerprint: fingerprint(key),
-                    });
-                }
+        for key in keys {
+            match counts(signature, key, data, now) {
+                Ok(()) => return Ok(fingerprint(key)),
                 Err(reason) => reasons.push(format!("{}: {reason}", fingerprint(key))),
             }
         }
@@ -86,9 +121,7 @@ pub fn verify(
     }
     reasons.dedup();
     reasons.truncate(8);
-    Err(unsigned("no good signature of a trusted key")
-        .caused_by(reasons.join("; "))
-        .hint("check that keyring and fingerprints are the vendor's, and that list and signature belong together"))
+    Err(reasons.join("; "))
 }
 
 fn unsigned(problem: &str) -> Error {

@@ -12,7 +12,7 @@ use crate::lock::file_name_of_url;
 use crate::lock::model::{LockedComponent, LockedFile, LockedMember, Origin};
 use crate::lock::sources::{MemberSelection, Stored};
 use crate::lock::upgrade::Input;
-use crate::profile::model::ComponentSource;
+use crate::profile::model::{ComponentName, ComponentSource};
 use crate::store::{Digest, shown};
 
 /// Names that an error lists when a member is not in an archive.
@@ -167,6 +167,7 @@ impl Resolver<'_> {
             version: &spec.kubernetes.version,
             eks_build: spec.kubernetes.eks_build.as_deref(),
             architecture: spec.architecture,
+            is_debian: spec.base.bootstrap.is_some(),
         }
     }
 
@@ -226,7 +227,12 @@ impl Resolver<'_> {
             ))
             .hint(format!(
                 "download and verify it yourself, then give {key} a `path`, or its `url` with \
-                 the `sha256` that `sha256sum` prints"
+                 the `sha256` that `sha256sum` prints{}",
+                match part.name {
+                    ComponentName::SsmSetupCli if self.profile.spec.base.bootstrap.is_none() =>
+                        "; for a base of Ubuntu or Debian take debian_ instead of linux_",
+                    _ => "",
+                }
             ))),
             Checksum::File(list) => {
                 let text = self.text(list).map_err(|error| {

@@ -1,12 +1,16 @@
 //! Resolving against sources that are made up.
 
+mod packages;
+
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::lock::{
-    Bootstrapped, LocalBase, MemberSelection, StoredMember, Unpacked, VerifiedList, is_current,
+    Bootstrapped, LocalBase, MemberSelection, Signer, StoredMember, Unpacked, VerifiedList,
+    is_current,
 };
 use crate::profile::model::{Architecture, Bootstrap, ComponentName};
 use crate::profile::{Overrides, parse};
@@ -167,6 +171,18 @@ impl Sources for Fake {
             text: String::from_utf8_lossy(list).into_owned(),
             fingerprint: fingerprint.to_owned(),
         })
+    }
+
+    fn signer(&self, package: &Digest, keyrings: &[PathBuf]) -> Result<Signer> {
+        if *package == digest(b"deb") {
+            return Ok(Signer::NotInFormat);
+        }
+        if keyrings.is_empty() {
+            return Ok(Signer::NotAsked);
+        }
+        self.calls.borrow_mut().push("signer".to_owned());
+        let signer = self.signed_by.map(|key| Signer::Key(key.to_owned()));
+        signer.ok_or_else(|| Error::dependency("no good signature"))
     }
 
     fn bootstrap(&self, wish: &Bootstrap, architecture: Architecture) -> Result<Bootstrapped> {
@@ -529,7 +545,7 @@ fn needs_a_digest_for_what_has_none() {
         error
             .hint_text()
             .expect("hint")
-            .contains("`sha256sum` prints")
+            .contains("`sha256sum` prints; for a base of Ubuntu or Debian take debian_")
     );
 }
 

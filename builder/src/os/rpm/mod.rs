@@ -5,8 +5,12 @@
 //! in one walk.
 
 mod berkeley;
+mod database;
 mod header;
+mod record;
 mod sqlite;
+
+pub use database::Database;
 
 use super::packages::Versions;
 use super::tree::{Tree, fixed};
@@ -46,6 +50,19 @@ type Problem = &'static str;
 /// [`crate::Class::Unsupported`] for a database of a kind that is not read;
 /// [`crate::Class::CheckFailed`] for one that is damaged.
 pub fn installed(image: &mut dyn Tree) -> Result<Option<Versions>> {
+    let Some((path, size, kept)) = locate(image)? else {
+        return Ok(None);
+    };
+    let bytes = whole(image, &path, size, kept)?;
+    let versions = packages(&bytes, kept).map_err(|problem| {
+        Error::check_failed(format!("{}: it is damaged: {problem}", reading(&path)))
+            .hint("is the base whole? In a machine of the base, rpm --rebuilddb mends it")
+    })?;
+    Ok(Some(versions))
+}
+
+/// Where the database is, its size and its kind.
+fn locate(image: &mut dyn Tree) -> Result<Option<(ImagePath, u64, Kept)>> {
     for folder in FOLDERS {
         for (name, kept) in FILES {
             let path = fixed(folder).join(name)?;
@@ -53,15 +70,20 @@ pub fn installed(image: &mut dyn Tree) -> Result<Option<Versions>> {
                 continue;
             };
             if metadata.kind == Kind::File && metadata.size > 0 {
-                return read(image, &real, metadata.size, kept).map(Some);
+                return Ok(Some((real, metadata.size, kept)));
             }
         }
     }
     Ok(None)
 }
 
-fn read(image: &mut dyn Tree, path: &ImagePath, size: u64, kept: Kept) -> Result<Versions> {
-    let doing = format!("read the rpm database {path} of the image");
+fn reading(path: &ImagePath) -> String {
+    format!("read the rpm database {path} of the image")
+}
+
+/// The bytes of a database of a kind that is read.
+fn whole(image: &mut dyn Tree, path: &ImagePath, size: u64, kept: Kept) -> Result<Vec<u8>> {
+    let doing = reading(path);
     if kept == Kept::Ndb {
         return Err(Error::unsupported(format!(
             "{doing}: it is in the format ndb, which is not read"
@@ -88,11 +110,7 @@ fn read(image: &mut dyn Tree, path: &ImagePath, size: u64, kept: Kept) -> Result
             .hint("let rpm write it in a machine of the base (rpm -qa), and shut that down"));
         }
     }
-    let bytes = image.read_head(path, size)?;
-    packages(&bytes, kept).map_err(|problem| {
-        Error::check_failed(format!("{doing}: it is damaged: {problem}"))
-            .hint("is the base whole? In a machine of the base, rpm --rebuilddb mends it")
-    })
+    image.read_head(path, size)
 }
 
 fn packages(bytes: &[u8], kept: Kept) -> Result<Versions, Problem> {

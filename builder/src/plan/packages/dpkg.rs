@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::relations::{self, Present};
 use super::triggers::Triggers;
-use super::{Accounts, Wishes, lay, reason, scripts, spellings, together};
+use super::{Accounts, Wishes, laid_by_overlays, lay, reason, scripts, spellings, together};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::os::Tree;
@@ -14,7 +14,6 @@ use crate::packages::deb::{Deb, Relations};
 use crate::packages::{Kind, Package};
 use crate::plan::compute::Inputs;
 use crate::plan::draft::Draft;
-use crate::plan::overlay::TEMPLATE_SUFFIX;
 use crate::profile::model::Architecture;
 use crate::volume;
 
@@ -312,8 +311,10 @@ fn conflicts(draft: &mut Draft<'_>, debs: &[(&Package, &Deb)]) -> Result<Vec<Err
         };
         let list = draft.read(&info.join(&entry.name)?)?.unwrap_or_default();
         for line in list.split(|byte| *byte == b'\n') {
-            if let Some(deb) = wanted.get(line) {
-                let owner = String::from_utf8_lossy(owner);
+            let owner = String::from_utf8_lossy(owner);
+            // A package that is there already is told of as such.
+            let is_other = |deb: &&&Deb| owner.split(':').next() != Some(&deb.name);
+            if let Some(deb) = wanted.get(line).filter(is_other) {
                 problems.push(owned(&ImagePath::new(line)?, deb, &owner));
             }
         }
@@ -347,20 +348,6 @@ fn owned(path: &ImagePath, deb: &Deb, owner: &str) -> Error {
         owner.escape_debug()
     ))
     .hint("leave one of the two packages away: no package replaces files of another")
-}
-
-/// The files that overlays lay.
-fn laid_by_overlays(inputs: &Inputs<'_>) -> BTreeSet<ImagePath> {
-    let paths = inputs
-        .overlays
-        .iter()
-        .flat_map(|overlay| overlay.entries.keys());
-    paths
-        .filter_map(|path| match path.as_str()?.strip_suffix(TEMPLATE_SUFFIX) {
-            Some(name) => ImagePath::new(name).ok(),
-            None => Some(path.clone()),
-        })
-        .collect()
 }
 
 /// Where configuration files go: nowhere when an overlay lays the file or the image has

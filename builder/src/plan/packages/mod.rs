@@ -6,7 +6,9 @@
 //! need not run. docs/packages.md tells it for people.
 
 mod dpkg;
+mod linker;
 mod relations;
+mod rpm;
 mod scripts;
 mod triggers;
 
@@ -14,11 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compute::Inputs;
 use super::draft::Draft;
+use super::overlay::TEMPLATE_SUFFIX;
 use super::{Content, Node, Source};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
+use crate::os::support::SSM_AGENT;
 use crate::os::tree::fixed;
-use crate::os::{PackageDatabase, Tree};
+use crate::os::{PackageDatabase, SsmAgent, Tree};
 use crate::packages::{Details, Item, Kind, Package};
 use crate::volume::{Attributes, Timestamp};
 
@@ -26,6 +30,9 @@ use crate::volume::{Attributes, Timestamp};
 const UNIT_STATE: &str = "/var/lib/systemd/deb-systemd-helper-enabled";
 /// Where systemd's links of units are.
 const UNIT_LINKS: &str = "/etc/systemd/system/";
+
+/// Lines of one script that an error names.
+const LINES_SHOWN: usize = 8;
 
 /// What the packages ask of the rest of a plan.
 #[derive(Debug, Default)]
@@ -39,12 +46,16 @@ pub(super) fn plan(draft: &mut Draft<'_>, inputs: &Inputs<'_>) -> Result<Wishes>
     if inputs.packages.is_empty() {
         return Ok(Wishes::default());
     }
-    let mut debs = Vec::new();
+    let (mut debs, mut rpms) = (Vec::new(), Vec::new());
     for package in inputs.packages {
         let (kind, of) = match &package.details {
             Details::Deb(deb) => {
                 debs.push((package, deb.as_ref()));
                 ("a Debian package", PackageDatabase::Dpkg)
+            }
+            Details::Rpm(rpm) => {
+                rpms.push((package, rpm.as_ref()));
+                ("an rpm", PackageDatabase::Rpm)
             }
         };
         if inputs.os.packages != of {
@@ -56,7 +67,29 @@ pub(super) fn plan(draft: &mut Draft<'_>, inputs: &Inputs<'_>) -> Result<Wishes>
             .hint("take the package that is built for the base"));
         }
     }
-    dpkg::plan(draft, inputs, &debs)
+    one_ssm_agent(inputs)?;
+    if rpms.is_empty() {
+        dpkg::plan(draft, inputs, &debs)
+    } else {
+        rpm::plan(draft, inputs, &rpms)
+    }
+}
+
+/// Refuses a second SSM agent: both would manage the machine, and a node has one identity.
+fn one_ssm_agent(inputs: &Inputs<'_>) -> Result<()> {
+    let new = inputs
+        .packages
+        .iter()
+        .find(|package| package.name() == SSM_AGENT);
+    match (new, inputs.os.ssm_agent) {
+        (Some(package), Some(SsmAgent::Snap)) => Err(Error::input(format!(
+            "install the package {} {}: the base has the SSM agent as a snap, and two agents would manage one machine",
+            package.name(),
+            package.version()
+        ))
+        .hint("leave the package away: first boot registers the snap's agent; or take a base without the snap")),
+        _ => Ok(()),
+    }
 }
 
 /// Records which links were made for the units that packages asked to enable, as
@@ -98,6 +131,51 @@ fn together(problems: Vec<Error>) -> Result<()> {
         None => Ok(()),
         Some(first) => Err(first.and(problems.collect())),
     }
+}
+
+/// The files that overlays lay.
+fn laid_by_overlays(inputs: &Inputs<'_>) -> BTreeSet<ImagePath> {
+    let paths = inputs
+        .overlays
+        .iter()
+        .flat_map(|overlay| overlay.entries.keys());
+    paths
+        .filter_map(|path| match path.as_str()?.strip_suffix(TEMPLATE_SUFFIX) {
+            Some(name) => ImagePath::new(name).ok(),
+            None => Some(path.clone()),
+        })
+        .collect()
+}
+
+/// The refusal of a package of which this would run; none when nothing would, or the
+/// profile says why it need not.
+fn not_run(package: &Package, runs: &[String]) -> Option<Error> {
+    if runs.is_empty() || package.ignore_scripts.is_some() {
+        return None;
+    }
+    let error = Error::unsupported(format!(
+        "install the package {} {}: nothing of a package is run, and this would matter: {}",
+        package.name(),
+        package.version(),
+        runs.join("; ")
+    ));
+    Some(error.hint(
+        "when the image can do without it, or the profile does it (users, services, overlays), \
+         say why with ignoreScripts",
+    ))
+}
+
+fn shown(lines: &[String]) -> String {
+    let more = lines.len().saturating_sub(LINES_SHOWN);
+    let mut text = lines[..lines.len() - more]
+        .iter()
+        .map(|line| format!("`{}`", line.escape_debug()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if more > 0 {
+        text += &format!(" and {more} more lines");
+    }
+    text
 }
 
 fn reason(package: &Package) -> String {

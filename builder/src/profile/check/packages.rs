@@ -34,6 +34,18 @@ pub(super) fn check(profile: &Profile, problems: &mut Problems) {
                 "add its `sha256`, or a `checksumUrl`",
             );
         }
+        for (number, path) in package.keys.iter().enumerate() {
+            let number = number.to_string();
+            let at = ["spec", "packages", &index, "keys", &number];
+            problems.not_empty(&at, &path.to_string_lossy());
+        }
+        if package.allow_unsigned && !package.keys.is_empty() {
+            problems.add(
+                &at("allowUnsigned"),
+                "the package names keys, and need not be signed",
+                "keep one of `keys` and `allowUnsigned`",
+            );
+        }
         if let Some(reason) = &package.ignore_scripts {
             problems.not_empty(&at("ignoreScripts"), reason);
         }

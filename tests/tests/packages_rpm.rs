@@ -1,0 +1,428 @@
+//! rpms that are baked, judged by the rpm that has to live with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nodekiln_tests::command::{Ran, Workshop};
+use nodekiln_tests::program::run;
+use nodekiln_tests::rpm_package::{DATABASE, Publisher, build, install, rpm};
+use nodekiln_tests::small_base::{self, ROOT_SIZE, Shape, assert_sound, text};
+
+/// What `%systemd_post agent.service` becomes on the release that the base is of.
+const SYSTEMD_POST: &str = r#"%post
+/sbin/ldconfig
+if [ $1 -eq 1 ] && [ -x "/usr/lib/systemd/systemd-update-helper" ]; then
+    # Initial installation
+    /usr/lib/systemd/systemd-update-helper install-system-units agent.service || :
+fi
+"#;
+
+/// A workshop whose base has rpm's database, with a shell and a C library.
+fn workshop() -> Workshop {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shell = build(
+        folder.path(),
+        "bash",
+        "Version: 5.1\nProvides: /bin/sh\nConflicts: enemy < 3",
+        "mkdir -p $1/usr/bin; echo sh > $1/usr/bin/bash",
+        "%files\n%attr(755,root,root) /usr/bin/bash",
+    );
+    let glibc = build(
+        folder.path(),
+        "glibc",
+        "Epoch: 2\nVersion: 2.34\nProvides: libc.so.6()(64bit) libc.so.6(GLIBC_2.34)(64bit)",
+        "mkdir -p $1/usr/sbin; echo ldconfig > $1/usr/sbin/ldconfig",
+        "%transfiletriggerin -P 2000000 -- /lib /usr/lib /lib64 /usr/lib64\n/sbin/ldconfig\n%files\n/usr/sbin/ldconfig",
+    );
+    Workshop::with(&Shape::default(), |tree| install(tree, &[shell, glibc]))
+}
+
+fn list(workshop: &Workshop, packages: &[(&Path, &str)]) {
+    let mut spec =
+        "  overlays: [common, linux]\n  outputs: [{format: raw}]\n  packages:\n".to_owned();
+    for (package, more) in packages {
+        spec += &format!("    - path: {}\n", text(package));
+        spec += &more
+            .lines()
+            .map(|line| format!("      {line}\n"))
+            .collect::<String>();
+    }
+    workshop.write_profile("base.raw", &spec);
+}
+
+fn root_of(workshop: &Workshop, built: &Path) -> PathBuf {
+    let tree = workshop.path("baked");
+    small_base::copy_root(&built.join("small.raw"), workshop.folder(), &tree);
+    tree
+}
+
+fn agent(workshop: &Workshop, payload: &str) -> PathBuf {
+    build(
+        workshop.folder(),
+        "agent",
+        &format!(
+            "Epoch: 1\nVersion: 1.2\nRequires: glibc >= 2:2.30\nRequires: /usr/bin/bash libc.so.6(GLIBC_2.34)(64bit)\n\
+             Requires(pre): bash\nRequires(postun): /bin/sh\nRequires: agent-data = 2.0~rc1\nRecommends: nothing\n\
+             Obsoletes: old-agent < 1\n%define _binary_payload {payload}\n"
+        ),
+        "mkdir -p $1/usr/bin $1/etc/agent.d $1/usr/lib/systemd/system $1/var/lib/agent\n\
+         echo agent > $1/usr/bin/agent; ln $1/usr/bin/agent $1/usr/bin/agentd; ln -s agent $1/usr/bin/agentctl\n\
+         echo 'setting = 1' > $1/etc/agent.conf; echo 'of the package' > $1/etc/agent.d/kept.conf\n\
+         printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' > $1/usr/lib/systemd/system/agent.service\n\
+         touch $1/var/lib/agent/log",
+        &format!(
+            "{SYSTEMD_POST}%files\n%attr(4755,root,root) /usr/bin/agent\n%caps(cap_net_admin,cap_net_raw=ep) /usr/bin/agentd\n\
+             /usr/bin/agentctl\n%config(noreplace) %attr(640,root,root) /etc/agent.conf\n%dir /etc/agent.d\n\
+             %config(noreplace) /etc/agent.d/kept.conf\n/usr/lib/systemd/system/agent.service\n%dir %attr(700,root,root) /var/lib/agent\n\
+             %ghost /var/lib/agent/log"
+        ),
+    )
+}
+
+fn data(workshop: &Workshop) -> PathBuf {
+    build(
+        workshop.folder(),
+        "agent-data",
+        "Version: 2.0~rc1\n%define _binary_payload w6.xzdio",
+        "mkdir -p $1/usr/share/agent; head -c 300000 /dev/zero > $1/usr/share/agent/data",
+        "%post -p /sbin/ldconfig\n%files\n/usr/share/agent",
+    )
+}
+
+/// Every row of every table of the database, but for the order.
+fn tables(tree: &Path) -> Vec<String> {
+    let database = tree.join(DATABASE).join("rpmdb.sqlite");
+    let sql = |query: &str| run("sqlite3", &[text(&database), query]);
+    let names = sql(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    );
+    let mut rows = Vec::new();
+    for name in names.lines() {
+        let columns = if name == "Packages" {
+            "hex(blob)"
+        } else {
+            "quote(key), idx, (SELECT hex(substr(blob, 1, 400)) FROM Packages p WHERE p.hnum = t.hnum)"
+        };
+        let found = sql(&format!("SELECT '{name}', {columns} FROM '{name}' t"));
+        rows.extend(found.lines().map(str::to_owned));
+    }
+    rows.sort();
+    rows
+}
+
+#[test]
+fn rpm_lists_checks_rebuilds_and_removes_what_was_baked() {
+    let workshop = workshop();
+    let (rsa, elliptic) = (
+        Publisher::new(workshop.folder(), "rsa3072"),
+        Publisher::new(workshop.folder(), "ed25519"),
+    );
+    let (agent, data) = (agent(&workshop, "w19.zstdio"), data(&workshop));
+    rsa.sign(&agent);
+    elliptic.sign(&data);
+    let keys = [rsa.key(), elliptic.key()].map(|key| format!("keys: [{}]", text(&key)));
+    list(&workshop, &[(&agent, &keys[0]), (&data, &keys[1])]);
+    let built = workshop.built(&[]);
+    let lock = fs::read_to_string(workshop.path("nodekiln.lock")).expect("reads");
+    assert_eq!(lock.matches("local file, signed by ").count(), 2, "{lock}");
+    assert_sound(&built.join("small.raw"), ROOT_SIZE, workshop.folder());
+    let tree = root_of(&workshop, &built);
+
+    let format =
+        "%{name} %|epoch?{%{epoch}:}|%{version}-%{release} %{sigpgp:pgpsig}%{rsaheader:pgpsig}\n";
+    let listed = rpm(&tree, &["-q", "agent", "agent-data", "--qf", format]);
+    assert!(listed.starts_with("agent 1:1.2-1.el9 "), "{listed}");
+    assert!(listed.contains("agent-data 2.0~rc1-1.el9 "), "{listed}");
+    assert_eq!(rpm(&tree, &["-qa"]).lines().count(), 4);
+    assert_eq!(rpm(&tree, &["-V", "agent", "agent-data"]), "");
+    assert!(rpm(&tree, &["-ql", "agent"]).contains("/usr/bin/agentctl"));
+    for question in [
+        &["-qf", "/usr/bin/agent"][..],
+        &["-q", "--whatprovides", "agent"],
+        &["-q", "--whatrequires", "agent-data"],
+    ] {
+        assert_eq!(
+            rpm(&tree, question),
+            "agent-1.2-1.el9.noarch\n",
+            "{question:?}"
+        );
+    }
+    let capabilities = run("getcap", &[text(&tree.join("usr/bin/agentd"))]);
+    assert!(
+        capabilities.contains("cap_net_admin,cap_net_raw=ep"),
+        "{capabilities}"
+    );
+
+    // rpm makes the same tables out of the headers.
+    let before = tables(&tree);
+    rpm(&tree, &["--rebuilddb"]);
+    assert_eq!(tables(&tree), before);
+
+    rpm(&tree, &["-e", "agent"]);
+    assert!(!tree.join("usr/bin/agent").exists() && !tree.join("var/lib/agent").exists());
+    assert!(!tree.join("etc/agent.conf").exists());
+    rpm(&tree, &["-e", "agent-data"]);
+    assert!(!tree.join("usr/share/agent").exists());
+    assert_eq!(rpm(&tree, &["-qa"]).lines().count(), 2);
+}
+
+#[test]
+fn configuration_of_the_image_stays_and_a_build_is_the_same_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let glibc = build(
+        folder.path(),
+        "glibc",
+        "Epoch: 2\nVersion: 2.34\nProvides: libc.so.6(GLIBC_2.34)(64bit) bash /usr/bin/bash /bin/sh /sbin/ldconfig",
+        "",
+        "%files",
+    );
+    let workshop = Workshop::with(&Shape::default(), |tree| {
+        install(tree, &[glibc]);
+        fs::create_dir_all(tree.join("etc/agent.d")).expect("creates");
+        fs::write(tree.join("etc/agent.d/kept.conf"), "of the image\n").expect("writes");
+    });
+    let (agent, data) = (agent(&workshop, "w9.gzdio"), data(&workshop));
+    list(
+        &workshop,
+        &[
+            (&agent, "allowUnsigned: true"),
+            (&data, "allowUnsigned: true"),
+        ],
+    );
+    let built = workshop.built(&[]);
+    let tree = root_of(&workshop, &built);
+    let read = |path: &str| fs::read_to_string(tree.join(path)).expect(path);
+    assert_eq!(read("etc/agent.d/kept.conf"), "of the image\n");
+    assert_eq!(read("etc/agent.d/kept.conf.rpmnew"), "of the package\n");
+    workshop.build(&["--output", "second"]).succeeded();
+    let second = workshop
+        .path("second/small")
+        .join(built.file_name().expect("a name"));
+    run(
+        "cmp",
+        &[
+            text(&built.join("small.raw")),
+            text(&second.join("small.raw")),
+        ],
+    );
+}
+
+fn refusal(workshop: &Workshop, packages: &[(&Path, &str)]) -> Ran {
+    list(workshop, packages);
+    workshop.lock().succeeded();
+    let ran = workshop.build(&[]);
+    assert_eq!(workshop.left_in("out"), [""; 0], "nothing looks finished");
+    ran
+}
+
+const UNSIGNED: &str = "allowUnsigned: true";
+
+#[test]
+fn signatures_are_judged_when_the_lock_is_made() {
+    let workshop = workshop();
+    let (publisher, other) = (
+        Publisher::new(workshop.folder(), "rsa3072"),
+        Publisher::new(workshop.folder(), "ed25519"),
+    );
+    let package = data(&workshop);
+    list(&workshop, &[(&package, "")]);
+    workshop
+        .lock()
+        .failed(2, &["nothing says whose signature", "allowUnsigned"]);
+    let right = format!("keys: [{}]", text(&publisher.key()));
+    list(&workshop, &[(&package, &right)]);
+    workshop.lock().failed(5, &["there is no signature in it"]);
+    publisher.sign(&package);
+    let wrong = format!("keys: [{}]", text(&other.key()));
+    list(&workshop, &[(&package, &wrong)]);
+    workshop
+        .lock()
+        .failed(5, &["no good signature of a trusted key"]);
+    list(&workshop, &[(&package, &right)]);
+    workshop.lock().succeeded();
+
+    // One bit of the header, and one of the payload.
+    let whole = fs::read(&package).expect("reads");
+    let name = whole
+        .windows(11)
+        .rposition(|bytes| bytes == b"agent-data\0")
+        .expect("its name");
+    let mut header = whole.clone();
+    header[name] = b'A';
+    fs::write(&package, &header).expect("writes");
+    workshop.lock().failed(5, &["no good signature"]);
+    let mut payload = whole.clone();
+    let middle = payload.len() - 40;
+    payload[middle] ^= 1;
+    fs::write(&package, &payload).expect("writes");
+    workshop.lock().succeeded();
+    workshop.build(&[]).failed(5, &["read the package"]);
+    fs::write(&package, &header).expect("writes");
+    refusal(&workshop, &[(&package, UNSIGNED)])
+        .failed(5, &["its header has not the sum beside it"]);
+}
+
+#[test]
+fn what_the_image_cannot_take_is_one_clear_error() {
+    let workshop = workshop();
+    let made = |name: &str, preamble: &str, more: &str| {
+        let install = format!("mkdir -p $1/usr/bin; echo x > $1/usr/bin/{name}");
+        build(
+            workshop.folder(),
+            name,
+            preamble,
+            &install,
+            &format!("{more}\n%files\n/usr/bin/{name}"),
+        )
+    };
+    for (package, code, words) in [
+        (
+            made("newer", "Requires: glibc >= 2:2.35", ""),
+            2,
+            "it requires glibc >= 2:2.35; there is glibc = 2:2.34-1.el9",
+        ),
+        (
+            made("lonely", "Requires: libmissing.so.1()(64bit)", ""),
+            2,
+            "libmissing.so.1()(64bit); neither the base",
+        ),
+        (
+            made("pathless", "Requires: /usr/bin/missing", ""),
+            2,
+            "it requires /usr/bin/missing",
+        ),
+        (
+            made("rich", "Requires: (bash or zsh)", ""),
+            3,
+            "is a condition",
+        ),
+        (
+            made("enemy", "Version: 2", ""),
+            2,
+            "bash 5.1-1.el9 conflicts with enemy < 3",
+        ),
+        (
+            made("taker", "Obsoletes: bash < 6", ""),
+            2,
+            "taker 1.0-1.el9 obsoletes bash < 6",
+        ),
+        (
+            made("bash", "Version: 6", ""),
+            3,
+            "the base has version 5.1-1.el9",
+        ),
+        (
+            made("arm", "BuildArch: aarch64", ""),
+            2,
+            "it is for aarch64, the image for x86_64",
+        ),
+        (
+            made("user", "", "%pre\ngetent group a || groupadd a"),
+            3,
+            "%pre: `getent group a || groupadd a`",
+        ),
+        (
+            made("lua", "", "%post -p <lua>\nprint(1)"),
+            3,
+            "a script of <lua>",
+        ),
+        (
+            made("own", "", "%triggerin -- bash\necho"),
+            3,
+            "its own trigger on bash",
+        ),
+        (
+            made("files", "", "%filetriggerin -- /usr\necho"),
+            3,
+            "its own triggers on files",
+        ),
+    ] {
+        refusal(&workshop, &[(&package, UNSIGNED)]).failed(code, &[words]);
+    }
+    let thief = build(
+        workshop.folder(),
+        "thief",
+        "",
+        "mkdir -p $1/usr/bin; echo x > $1/usr/bin/bash",
+        "%files\n/usr/bin/bash",
+    );
+    refusal(&workshop, &[(&thief, UNSIGNED)])
+        .failed(2, &["/usr/bin/bash belongs to the package bash"]);
+    let owner = build(
+        workshop.folder(),
+        "owner",
+        "",
+        "mkdir -p $1/usr/bin; echo x > $1/usr/bin/owner",
+        "%files\n%attr(644,nobody-here,root) /usr/bin/owner",
+    );
+    refusal(&workshop, &[(&owner, UNSIGNED)]).failed(2, &["the image has no user 'nobody-here'"]);
+    let user = made("user", "", "%pre\nuseradd agent");
+    list(
+        &workshop,
+        &[(
+            &user,
+            "allowUnsigned: true\nignoreScripts: spec.users does it",
+        )],
+    );
+    let tree = root_of(&workshop, &workshop.built(&[]));
+    assert!(rpm(&tree, &["-q", "--scripts", "user"]).contains("useradd agent"));
+}
+
+#[test]
+fn databases_of_other_kinds_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let workshop = Workshop::with(&Shape::default(), |tree| {
+        let package = build(
+            folder.path(),
+            "first",
+            "Provides: /sbin/ldconfig",
+            "",
+            "%files",
+        );
+        install(tree, &[package]);
+        let database = tree.join(DATABASE);
+        let dump = folder.path().join("dump");
+        let header = run(
+            "sqlite3",
+            &[
+                text(&database.join("rpmdb.sqlite")),
+                "SELECT lower(hex(blob)) FROM Packages",
+            ],
+        );
+        let dumped = format!(
+            "VERSION=3\nformat=bytevalue\ntype=hash\ndb_pagesize=4096\nHEADER=END\n 01000000\n {}\nDATA=END\n",
+            header.trim()
+        );
+        fs::write(&dump, dumped).expect("writes");
+        fs::remove_dir_all(&database).expect("removes");
+        fs::create_dir(&database).expect("creates");
+        run(
+            "db5.3_load",
+            &["-f", text(&dump), text(&database.join("Packages"))],
+        );
+    });
+    let package = data(&workshop);
+    refusal(&workshop, &[(&package, UNSIGNED)]).failed(3, &["Berkeley DB", "machine of the base"]);
+
+    // A table that rpm does not make, in a database that is otherwise sound.
+    let workshop = Workshop::with(&Shape::default(), |tree| {
+        let package = build(
+            folder.path(),
+            "second",
+            "Provides: /sbin/ldconfig",
+            "",
+            "%files",
+        );
+        install(tree, &[package]);
+        let trap = "CREATE TRIGGER trap AFTER INSERT ON Packages BEGIN DELETE FROM Name; END";
+        run(
+            "sqlite3",
+            &[text(&tree.join(DATABASE).join("rpmdb.sqlite")), trap],
+        );
+        let left = tree.join(DATABASE).join("rpmdb.sqlite-wal");
+        assert!(!left.exists() || fs::metadata(left).expect("reads").len() == 0);
+    });
+    let package = data(&workshop);
+    refusal(&workshop, &[(&package, UNSIGNED)])
+        .failed(7, &["trigger 'trap', which rpm does not make"]);
+}
