@@ -24,6 +24,7 @@ pub mod server;
 pub mod small_base;
 pub mod surroundings;
 pub mod twins;
+pub mod units;
 pub mod unmet;
 pub mod volumes;
 pub mod xfs;

@@ -31,7 +31,7 @@ mod surroundings;
 #[path = "boot/upgrade.rs"]
 mod upgrade;
 
-use expected::MEMORY_MIB;
+use expected::{DISK_SIZE, MEMORY_MIB};
 use site::Site;
 
 /// Machines that run tests are loaded; what does not come at all fails anyhow.
@@ -67,7 +67,7 @@ fn machine(image: &Path, log: &str) -> BootOptions {
     BootOptions {
         cpus: CPUS,
         memory_mib: MEMORY_MIB,
-        disk_size: Some(6 << 30),
+        disk_size: Some(DISK_SIZE),
         timeout_scale: PATIENCE,
         // The site is cut off: nothing of a first boot may need the world.
         network: Network::User {

@@ -14,6 +14,7 @@ use nodekiln_tests::command::Workshop;
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{cut, text};
 use nodekiln_tests::twins::{Packages, Partition, Role, TWINS, Twin};
+use nodekiln_tests::units;
 
 /// What is found in a twin, and which partition is what.
 fn found(twin: &Twin) -> (Os, Vec<(Target, u32)>) {
@@ -97,6 +98,14 @@ const MORE: &str = "  overlays: [common, linux]
     - format: raw
 ";
 
+/// What is new in the list of units; of these only first boot starts by itself. Whatever
+/// the system starts is left as it is.
+const OWN_UNITS: [&str; 3] = [
+    "kubelet.service - disabled",
+    "nodekiln-firstboot.service - enabled",
+    "runtime.slice - static",
+];
+
 /// Bakes a twin and has every partition judged by its own checker; gives the workshop,
 /// and where the partitions were cut out to, by number.
 fn baked(twin: &Twin) -> (Workshop, PathBuf) {
@@ -129,11 +138,19 @@ fn baked(twin: &Twin) -> (Workshop, PathBuf) {
             Role::Boot(_) | Role::Root(_) => drop(run("e2fsck", &["-fn", text(&part_file)])),
         }
     }
+    let root = twin.partition(|role| matches!(role, Role::Root(_)));
+    let before = workshop.path("root-before");
+    cut_out(&base, root, &before);
+    let changed = units::differences(
+        &units::of_root(&before),
+        &units::of_root(&workshop.path(&format!("part-{}", root.number))),
+    );
+    assert_eq!(changed, OWN_UNITS, "{}", twin.name);
     let boot = twin
         .table
         .iter()
         .find(|part| matches!(part.role, Role::Boot(_)))
-        .unwrap_or_else(|| twin.partition(|role| matches!(role, Role::Root(_))));
+        .unwrap_or(root);
     let boot = workshop.path(&format!("part-{}", boot.number));
     (workshop, boot)
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use nodekiln_tests::units::{self, Units};
 use serde_json::{Value, json};
 
 use super::guest::{Answers, DROP_INS, FILES, PARAMETERS};
@@ -32,6 +33,10 @@ pub struct Expected {
     pub flags: &'static [&'static str],
     /// Where pods learn of name servers, if the configuration of the kubelet says it.
     pub resolver: Option<&'static str>,
+    /// File system of the root, and where it begins on the disk, in bytes.
+    pub root: (&'static str, u64),
+    /// The units of the image before its first boot.
+    pub units: Units,
 }
 
 /// How the node proves who it is.
@@ -47,6 +52,12 @@ pub enum Credentials {
 /// thousandths, and a memory just below 3 GiB counts as 2.
 pub const MEMORY_MIB: u32 = 3072;
 const RESERVED: (&str, &str) = ("70m", "1Gi");
+/// Size of the machine's disk in bytes.
+pub const DISK_SIZE: u64 = 6 << 30;
+
+/// What the first boot of a node changes in the list of units: Debian's containerd starts by
+/// itself.
+const SWITCHED_ON: [&str; 1] = ["kubelet.service disabled enabled"];
 
 impl Expected {
     /// Compares everything.
@@ -58,7 +69,8 @@ impl Expected {
         self.assert_drop_ins(answers);
         assert_modes(answers, self);
         assert_running(answers);
-        assert_system(answers);
+        assert_system(answers, self.root);
+        self.assert_units(answers);
         assert_log(answers, &self.secret);
     }
 
@@ -313,6 +325,14 @@ imports = ["/etc/containerd/config.d/*.toml"]
         assert_ne!(answers.code("containerd-drop-in"), 0);
     }
 
+    /// First boot has switched on what it started, and nothing else has changed in what the
+    /// system starts by itself.
+    fn assert_units(&self, answers: &Answers) {
+        let found = units::of_list(answers.text("units"));
+        let changed = units::differences(&self.units, &found);
+        assert_eq!(changed, SWITCHED_ON);
+    }
+
     fn credential_provider_config(&self) -> Value {
         let mut config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1",
@@ -379,7 +399,7 @@ fn assert_running(answers: &Answers) {
     assert_eq!(status["state"], "done", "{status}");
 }
 
-fn assert_system(answers: &Answers) {
+fn assert_system(answers: &Answers, (root, begins): (&str, u64)) {
     assert_eq!(answers.any("system"), "running\n", "no unit has failed");
     let values: Vec<&str> = answers.text("parameters").lines().collect();
     assert_eq!(values, PARAMETERS.map(|(_, value)| value));
@@ -387,15 +407,17 @@ fn assert_system(answers: &Answers) {
     assert_eq!(machine.len(), 32, "{machine}");
     assert!(machine.chars().all(|c| c.is_ascii_hexdigit()), "{machine}");
     assert_eq!(answers.text("hostname"), "machine-17\n");
-    let root = answers.rows("root");
-    let [_, kind, size, options] = *root[0] else {
-        unreachable!("{root:?}")
+    let rows = answers.rows("root");
+    let [_, kind, size, options] = *rows[0] else {
+        unreachable!("{rows:?}")
     };
-    assert_eq!(kind, "ext4");
+    assert_eq!(kind, root);
     assert!(options.starts_with("rw,"), "{options}");
-    // The image has 4 GiB, the machine's disk 6: the root took the rest.
+    // The machine's disk is half as large again as the image: the root took the rest, of
+    // which a file system needs something for itself.
     let size: u64 = size.parse().expect("bytes");
-    assert!(size > 11 << 29, "the root has {size} bytes");
+    let rest = DISK_SIZE - begins;
+    assert!(size > rest / 10 * 9, "the root has {size} of {rest} bytes");
     assert_eq!(answers.text("esp"), "vfat\n");
 }
 

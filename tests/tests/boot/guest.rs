@@ -78,6 +78,14 @@ pub fn questions() -> Vec<GuestCommand> {
         ),
         ("status", "firstboot status --json".to_owned()),
         ("parameters", format!("sysctl -n {}", parameters.join(" "))),
+        (
+            "units",
+            // From its files, since a manager that is busy does not answer in time; without
+            // those that a running system makes for itself.
+            "unshare --mount sh -c 'mount -t tmpfs none /run/systemd && \
+             systemctl --root=/ list-unit-files --no-legend --no-pager --full'"
+                .to_owned(),
+        ),
         ("machine-id", "cat /etc/machine-id".to_owned()),
         ("hostname", "hostname".to_owned()),
         (

@@ -7,9 +7,12 @@ use std::sync::{Mutex, OnceLock};
 use nodekiln::environment;
 use nodekiln_tests::cluster::minor;
 use nodekiln_tests::container_image;
+use nodekiln_tests::debian_base;
 use nodekiln_tests::network::POD_NETWORK;
 use nodekiln_tests::program::run;
-use nodekiln_tests::twins::Twin;
+use nodekiln_tests::small_base::cut;
+use nodekiln_tests::twins::{Role, Twin};
+use nodekiln_tests::units::{self, Units};
 
 /// The image in its folder.
 pub struct Image {
@@ -147,6 +150,9 @@ const fn twin(name: &'static str) -> Base {
     }
 }
 
+/// First and last sector of the root of a bootstrapped base.
+const BOOTSTRAPPED_ROOT: (u64, u64) = (227_328, debian_base::SIZE / 512 - 34);
+
 impl Base {
     /// Where the kubelet is told that pods learn of name servers: nodeadm leaves it to the
     /// kubelet on the systems with rpm.
@@ -155,6 +161,31 @@ impl Base {
             Some("al2023" | "rhel-8" | "rhel-9") => None,
             _ => Some("/run/systemd/resolve/resolv.conf"),
         }
+    }
+
+    /// The file system of its root, and where it begins on the disk, in bytes.
+    pub fn root(&self) -> (&'static str, u64) {
+        let is_xfs = self.twin.is_some_and(|name| Twin::named(name).is_xfs());
+        let kind = if is_xfs { "xfs" } else { "ext4" };
+        (kind, self.root_sectors().0 * 512)
+    }
+
+    /// First and last sector of its root.
+    fn root_sectors(&self) -> (u64, u64) {
+        self.twin.map_or(BOOTSTRAPPED_ROOT, |name| {
+            let root = Twin::named(name).partition(|role| matches!(role, Role::Root(_)));
+            (root.first, root.last)
+        })
+    }
+
+    /// The units of its image that joins, before any boot.
+    pub fn units(&self) -> Units {
+        let (first, last) = self.root_sectors();
+        let (start, size) = (first * 512, (last - first + 1) * 512);
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("root");
+        cut(&self.join().raw, start, size, &root);
+        units::of_root(&root)
     }
 
     /// The system with all checks before joining, with all programs that sign, and with
@@ -195,7 +226,12 @@ fn joining(base: &Base, name: &str, minor: &str, overlays: &[&str]) -> Image {
     );
     let mut profile = profile(base.profile, minor);
     if let Some(twin) = base.twin {
-        profile = over_twin(&profile, twin);
+        // With cgroups v2, as the profiles of the older systems ask for.
+        let over = over_image(&profile, &Twin::named(twin).path());
+        profile = over.replace(
+            "  kernel:\n",
+            "  kernel:\n    commandLine: [systemd.unified_cgroup_hierarchy=1]\n",
+        );
     }
     assert!(profile.contains(LEFT_OUT), "{profile}");
     // Another image may be made of it at the same time.
@@ -216,20 +252,16 @@ fn joining(base: &Base, name: &str, minor: &str, overlays: &[&str]) -> Image {
     baked(name, &profile, &settings)
 }
 
-/// The profile with the image of a twin as its base, and cgroups v2, as the profiles of the
-/// older systems ask for.
-fn over_twin(profile: &str, twin: &str) -> String {
-    let image = Twin::named(twin).path();
+/// The profile with an image as its base, in the place of packages.
+fn over_image(profile: &str, image: &Path) -> String {
     let (start, rest) = profile
         .split_once("    bootstrap:\n")
         .expect("a base of packages");
-    let (_, rest) = rest
+    let (_, end) = rest
         .split_once("  credentialProvider:")
         .expect("it follows");
-    let (middle, end) = rest.split_once("  kernel:\n").expect("modules");
     format!(
-        "{start}    path: {}\n  credentialProvider:{middle}  kernel:\n    \
-         commandLine: [systemd.unified_cgroup_hierarchy=1]\n{end}",
+        "{start}    path: {}\n  credentialProvider:{end}",
         image.display()
     )
 }

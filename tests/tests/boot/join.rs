@@ -7,7 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nodekiln_qemu::{BootOptions, Format, Seed};
+use nodekiln_qemu::{BootOptions, FirmwareChoice, Format, Seed, guest_command};
 use nodekiln_tests::cloud::certificates::Authority;
 use nodekiln_tests::cloud::state::Record;
 use nodekiln_tests::cloud::world::Activation;
@@ -42,18 +42,26 @@ const MORE: &str = "  \
 
 #[test]
 fn a_machine_of_a_site_joins_by_its_certificate_and_what_eks_says() {
-    BASES.iter().for_each(join_by_certificate);
+    for base in &BASES {
+        join_by_certificate(base, FirmwareChoice::default());
+    }
 }
 
 /// A test for each: one that fails keeps the others from nothing.
 macro_rules! layouts {
-    ($($test:ident: $name:literal),+ $(,)?) => {
+    ($($test:ident: $name:literal),+ $(,)?; BIOS: $($bios:ident: $bios_name:literal),+ $(,)?) => {
         $(
             #[test]
             #[ignore = "takes long: make e2e"]
             fn $test() {
-                let base = LAYOUTS.iter().find(|base| base.name == $name);
-                join_by_certificate(base.expect("is listed"));
+                join_by_certificate(layout($name), FirmwareChoice::default());
+            }
+        )+
+        $(
+            #[test]
+            #[ignore = "takes long: make e2e"]
+            fn $bios() {
+                join_by_certificate(layout($bios_name), FirmwareChoice::Bios);
             }
         )+
 
@@ -73,10 +81,20 @@ layouts! {
     a_machine_in_the_layout_of_ubuntu_24_04_joins: "ubuntu-24.04",
     a_machine_in_the_layout_of_amazon_linux_2023_joins: "al2023",
     a_machine_in_the_layout_of_rhel_8_joins: "rhel-8",
-    a_machine_in_the_layout_of_rhel_9_joins: "rhel-9",
+    a_machine_in_the_layout_of_rhel_9_joins: "rhel-9";
+    // GRUB finds /boot in its own partition, in an XFS root, in an XFS partition.
+    BIOS:
+    a_machine_with_a_bios_in_the_layout_of_ubuntu_24_04_joins: "ubuntu-24.04",
+    a_machine_with_a_bios_in_the_layout_of_amazon_linux_2023_joins: "al2023",
+    a_machine_with_a_bios_in_the_layout_of_rhel_9_joins: "rhel-9",
 }
 
-fn join_by_certificate(base: &Base) {
+fn layout(name: &str) -> &'static Base {
+    let base = LAYOUTS.iter().find(|base| base.name == name);
+    base.expect("is listed")
+}
+
+fn join_by_certificate(base: &Base, firmware: FirmwareChoice) {
     let image = base.join();
     let authority = Authority::new("the site");
     let mut world = World::sample();
@@ -88,7 +106,10 @@ fn join_by_certificate(base: &Base) {
         parts: vec![around.trust(&site::node_certificate(&issued))],
         ..Seed::of_node_config(hybrid("", ROLES_ANYWHERE) + MORE)
     };
-    let options = machine(&image.qcow2, &base.named("join-hybrid.log"));
+    let options = BootOptions {
+        firmware,
+        ..machine(&image.qcow2, &base.named("join-hybrid.log"))
+    };
     let joined = around.join(
         &SITE,
         (seed, Format::NoCloud),
@@ -115,6 +136,8 @@ fn join_by_certificate(base: &Base) {
         authority: around.control_plane.ca_pem().to_owned(),
         node: "node-1".to_owned(),
         resolver: base.resolver(),
+        root: base.root(),
+        units: base.units(),
         credentials: Credentials::RolesAnywhere,
         secret: issued.key.lines().nth(1).expect("a key").to_owned(),
         cluster_dns: "10.100.0.10",
@@ -186,6 +209,8 @@ fn join_by_activation(base: &Base) {
         authority: around.control_plane.ca_pem().to_owned(),
         node: name.to_owned(),
         resolver: base.resolver(),
+        root: base.root(),
+        units: base.units(),
         credentials: Credentials::Ssm,
         secret: activation.code.clone(),
         cluster_dns: "10.100.0.10",
@@ -213,6 +238,13 @@ pub fn with_ssm(activation: &Activation) -> String {
     )
 }
 
+/// What a machine has alone, by a short name.
+const OWN: [(&str, &str); 3] = [
+    ("machine-id", "/etc/machine-id"),
+    ("ed25519", "/etc/ssh/ssh_host_ed25519_key.pub"),
+    ("ecdsa", "/etc/ssh/ssh_host_ecdsa_key.pub"),
+];
+
 #[test]
 #[ignore = "takes long: make e2e"]
 fn two_machines_of_one_image_are_two_nodes() {
@@ -228,18 +260,28 @@ fn two_machines_of_one_image_are_two_nodes() {
         };
         let options = BootOptions {
             seed: Some((seed, Format::NoCloud)),
+            guest_commands: OWN
+                .map(|(name, path)| guest_command(name, format!("cat {path}")))
+                .to_vec(),
             ..machine(&image.qcow2, &format!("clone-{}.log", place.tap))
         };
         around.start(&place, options)
     });
     const TOLD: &str = "registered with SSM as ";
-    let names = machines.each_ref().map(|machine| {
-        let up = machine.until_up();
-        up.unwrap_or_else(|told| unreachable!("{told}"));
-        let console = machine.console();
-        let (_, rest) = console.split_once(TOLD).expect("it was told");
-        rest.split_whitespace().next().expect("a name").to_owned()
-    });
+    let (own, names): (Vec<Answers>, Vec<String>) = machines
+        .iter()
+        .map(|machine| {
+            let up = machine.until_up();
+            let up = up.unwrap_or_else(|told| unreachable!("{told}"));
+            let console = machine.console();
+            let (_, rest) = console.split_once(TOLD).expect("it was told");
+            let name = rest.split_whitespace().next().expect("a name");
+            (Answers(up), name.to_owned())
+        })
+        .unzip();
+    for (name, path) in OWN {
+        assert_ne!(own[0].text(name), own[1].text(name), "{path}");
+    }
     assert_eq!(registrations_with_ssm(&around.cloud.record()), 2);
     for (name, place) in names.iter().zip(places) {
         let node = Node::hybrid(&around.control_plane, name, place.address);
