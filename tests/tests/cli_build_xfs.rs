@@ -310,6 +310,7 @@ fn on(cpus: &str, wish: &Command) -> Command {
 }
 
 #[test]
+#[ignore = "builds a kernel: make e2e"]
 fn our_kernel_writes_the_same_bytes_twice() {
     let kernel = nodekiln_tests::program::script("build-guest-kernel", "");
     let workshop = workshop();
