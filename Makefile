@@ -44,7 +44,7 @@ unit: tools ## Unit tests
 integration: build ## Tests on real images
 	@scripts/test integration
 
-e2e: build components ## Bake, boot and join in QEMU; then joins that go wrong (over an hour)
+e2e: build components ## Bake, boot and join in QEMU; then every layout, and joins that go wrong (hours)
 	@scripts/test e2e failures
 
 verify-vendor-images: build ## Bake, verify and boot each image that lies in DIR
