@@ -55,10 +55,6 @@ const RESERVED: (&str, &str) = ("70m", "1Gi");
 /// Size of the machine's disk in bytes.
 pub const DISK_SIZE: u64 = 6 << 30;
 
-/// What the first boot of a node changes in the list of units: Debian's containerd starts by
-/// itself.
-const SWITCHED_ON: [&str; 1] = ["kubelet.service disabled enabled"];
-
 impl Expected {
     /// Compares everything.
     pub fn assert(&self, answers: &Answers) {
@@ -330,7 +326,15 @@ imports = ["/etc/containerd/config.d/*.toml"]
     fn assert_units(&self, answers: &Answers) {
         let found = units::of_list(answers.text("units"));
         let changed = units::differences(&self.units, &found);
-        assert_eq!(changed, SWITCHED_ON);
+        let wanted: &[&str] = match self.credentials {
+            // Debian's containerd starts by itself.
+            Credentials::RolesAnywhere => &["kubelet.service disabled enabled"],
+            Credentials::Ssm => &[
+                "amazon-ssm-agent.service disabled enabled",
+                "kubelet.service disabled enabled",
+            ],
+        };
+        assert_eq!(changed, wanted);
     }
 
     fn credential_provider_config(&self) -> Value {
