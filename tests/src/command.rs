@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 use crate::program;
-use crate::small_base::{self, Shape};
+use crate::small_base::{self, Shape, text};
 
 /// Names the command to test, as an absolute path.
 const BINARY: &str = "NODEKILN_TEST_BINARY";
@@ -218,6 +218,32 @@ impl Workshop {
              runc: {{fromBase: true}}\n{omitted}{more}"
         );
         fs::write(self.path("profile.yaml"), profile).expect("writes");
+    }
+
+    /// Has the profile list packages beside its base, each with more of its keys.
+    ///
+    /// # Panics
+    /// As [`Workshop::write_profile`].
+    pub fn list_packages(&self, packages: &[(&Path, &str)]) {
+        let mut spec =
+            "  overlays: [common, linux]\n  outputs: [{format: raw}]\n  packages:\n".to_owned();
+        for (package, more) in packages {
+            spec += &format!("    - path: {}\n", text(package));
+            for line in more.lines() {
+                spec += &format!("      {line}\n");
+            }
+        }
+        self.write_profile("base.raw", &spec);
+    }
+
+    /// The root of the raw image of a build, as a folder.
+    ///
+    /// # Panics
+    /// As [`small_base::copy_root`].
+    pub fn root_of(&self, built: &Path) -> PathBuf {
+        let tree = self.path("baked");
+        small_base::copy_root(&built.join("small.raw"), self.folder(), &tree);
+        tree
     }
 
     /// The command with `arguments`, to be started in the workshop with an

@@ -10,7 +10,7 @@ use nodekiln::packages::deb::version;
 use nodekiln_tests::command::{Ran, Workshop};
 use nodekiln_tests::debian_package::{DebianPackage, install};
 use nodekiln_tests::program::run;
-use nodekiln_tests::small_base::{self, ROOT_SIZE, Shape, assert_sound, text};
+use nodekiln_tests::small_base::{ROOT_SIZE, Shape, assert_sound, text};
 use serde_json::Value;
 
 /// A workshop whose base has dpkg's database with a C library and a service of its own.
@@ -27,27 +27,6 @@ fn workshop() -> Workshop {
         .put("DEBIAN/conffiles", 0o644, "/etc/base.conf\n");
     let packages = [libc.build(), base.build()];
     Workshop::with(&Shape::default(), |tree| install(tree, &packages))
-}
-
-/// Has the profile list the packages, each with more of its keys.
-fn list(workshop: &Workshop, packages: &[(&Path, &str)]) {
-    let mut spec =
-        "  overlays: [common, linux]\n  outputs: [{format: raw}]\n  packages:\n".to_owned();
-    for (package, more) in packages {
-        spec += &format!("    - path: {}\n", text(package));
-        spec += &more
-            .lines()
-            .map(|line| format!("      {line}\n"))
-            .collect::<String>();
-    }
-    workshop.write_profile("base.raw", &spec);
-}
-
-/// The root of a build as a folder.
-fn root_of(workshop: &Workshop, built: &Path) -> PathBuf {
-    let tree = workshop.path("baked");
-    small_base::copy_root(&built.join("small.raw"), workshop.folder(), &tree);
-    tree
 }
 
 fn dpkg(tree: &Path, arguments: &[&str]) -> String {
@@ -93,10 +72,10 @@ fn data(workshop: &Workshop) -> PathBuf {
 fn the_systems_own_tools_list_check_and_remove_what_was_baked() {
     let workshop = workshop();
     let (agent, data) = (agent(&workshop), data(&workshop));
-    list(&workshop, &[(&agent, ""), (&data, "")]);
+    workshop.list_packages(&[(&agent, ""), (&data, "")]);
     let built = workshop.built(&[]);
     assert_sound(&built.join("small.raw"), ROOT_SIZE, workshop.folder());
-    let tree = root_of(&workshop, &built);
+    let tree = workshop.root_of(&built);
 
     assert_eq!(dpkg(&tree, &["--audit"]), "");
     let listed = run(
@@ -174,7 +153,7 @@ fn the_systems_own_tools_list_check_and_remove_what_was_baked() {
 fn a_manifest_and_a_lock_name_the_packages_and_a_build_is_the_same_twice() {
     let workshop = workshop();
     let (agent, data) = (agent(&workshop), data(&workshop));
-    list(&workshop, &[(&agent, ""), (&data, "")]);
+    workshop.list_packages(&[(&agent, ""), (&data, "")]);
     let built = workshop.built(&[]);
     let manifest = fs::read(built.join("manifest.json")).expect("reads");
     let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
@@ -230,7 +209,7 @@ fn configuration_of_the_image_and_of_an_overlay_stays() {
         text(&data)
     );
     workshop.write_profile("base.raw", &spec);
-    let tree = root_of(&workshop, &workshop.built(&[]));
+    let tree = workshop.root_of(&workshop.built(&[]));
     let read = |path: &str| fs::read_to_string(tree.join(path)).expect(path);
     assert_eq!(read("etc/agent.conf"), "setting = 2\n");
     assert_eq!(read("etc/agent.d/kept.conf"), "of the image\n");
@@ -248,7 +227,7 @@ fn configuration_of_the_image_and_of_an_overlay_stays() {
 
 /// What a build says of a profile with these packages.
 fn refusal(workshop: &Workshop, packages: &[(&Path, &str)]) -> Ran {
-    list(workshop, packages);
+    workshop.list_packages(packages);
     workshop.lock().succeeded();
     let ran = workshop.build(&[]);
     assert_eq!(workshop.left_in("out"), [""; 0], "nothing looks finished");
@@ -275,17 +254,14 @@ fn scripts_that_matter_are_refused_by_what_they_would_run() {
             "ignoreScripts",
         ],
     );
-    list(
-        &workshop,
-        &[(&user, "ignoreScripts: the profile makes the user")],
-    );
+    workshop.list_packages(&[(&user, "ignoreScripts: the profile makes the user")]);
     let built = workshop.built(&[]);
     let manifest = fs::read_to_string(built.join("manifest.json")).expect("reads");
     assert!(
         manifest.contains("the profile makes the user"),
         "{manifest}"
     );
-    let tree = root_of(&workshop, &built);
+    let tree = workshop.root_of(&built);
     let script = tree.join("var/lib/dpkg/info/user.postinst");
     assert!(
         fs::read_to_string(script)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nodekiln_tests::command::{Ran, Workshop};
 use nodekiln_tests::program::run;
 use nodekiln_tests::rpm_package::{DATABASE, Publisher, build, install, rpm};
-use nodekiln_tests::small_base::{self, ROOT_SIZE, Shape, assert_sound, text};
+use nodekiln_tests::small_base::{ROOT_SIZE, Shape, assert_sound, text};
 
 /// What `%systemd_post agent.service` becomes on the release that the base is of.
 const SYSTEMD_POST: &str = r#"%post
@@ -35,25 +35,6 @@ fn workshop() -> Workshop {
         "%transfiletriggerin -P 2000000 -- /lib /usr/lib /lib64 /usr/lib64\n/sbin/ldconfig\n%files\n/usr/sbin/ldconfig",
     );
     Workshop::with(&Shape::default(), |tree| install(tree, &[shell, glibc]))
-}
-
-fn list(workshop: &Workshop, packages: &[(&Path, &str)]) {
-    let mut spec =
-        "  overlays: [common, linux]\n  outputs: [{format: raw}]\n  packages:\n".to_owned();
-    for (package, more) in packages {
-        spec += &format!("    - path: {}\n", text(package));
-        spec += &more
-            .lines()
-            .map(|line| format!("      {line}\n"))
-            .collect::<String>();
-    }
-    workshop.write_profile("base.raw", &spec);
-}
-
-fn root_of(workshop: &Workshop, built: &Path) -> PathBuf {
-    let tree = workshop.path("baked");
-    small_base::copy_root(&built.join("small.raw"), workshop.folder(), &tree);
-    tree
 }
 
 fn agent(workshop: &Workshop, payload: &str) -> PathBuf {
@@ -121,12 +102,12 @@ fn rpm_lists_checks_rebuilds_and_removes_what_was_baked() {
     rsa.sign(&agent);
     elliptic.sign(&data);
     let keys = [rsa.key(), elliptic.key()].map(|key| format!("keys: [{}]", text(&key)));
-    list(&workshop, &[(&agent, &keys[0]), (&data, &keys[1])]);
+    workshop.list_packages(&[(&agent, &keys[0]), (&data, &keys[1])]);
     let built = workshop.built(&[]);
     let lock = fs::read_to_string(workshop.path("nodekiln.lock")).expect("reads");
     assert_eq!(lock.matches("local file, signed by ").count(), 2, "{lock}");
     assert_sound(&built.join("small.raw"), ROOT_SIZE, workshop.folder());
-    let tree = root_of(&workshop, &built);
+    let tree = workshop.root_of(&built);
 
     let format =
         "%{name} %|epoch?{%{epoch}:}|%{version}-%{release} %{sigpgp:pgpsig}%{rsaheader:pgpsig}\n";
@@ -182,15 +163,12 @@ fn configuration_of_the_image_stays_and_a_build_is_the_same_twice() {
         fs::write(tree.join("etc/agent.d/kept.conf"), "of the image\n").expect("writes");
     });
     let (agent, data) = (agent(&workshop, "w9.gzdio"), data(&workshop));
-    list(
-        &workshop,
-        &[
-            (&agent, "allowUnsigned: true"),
-            (&data, "allowUnsigned: true"),
-        ],
-    );
+    workshop.list_packages(&[
+        (&agent, "allowUnsigned: true"),
+        (&data, "allowUnsigned: true"),
+    ]);
     let built = workshop.built(&[]);
-    let tree = root_of(&workshop, &built);
+    let tree = workshop.root_of(&built);
     let read = |path: &str| fs::read_to_string(tree.join(path)).expect(path);
     assert_eq!(read("etc/agent.d/kept.conf"), "of the image\n");
     assert_eq!(read("etc/agent.d/kept.conf.rpmnew"), "of the package\n");
@@ -208,7 +186,7 @@ fn configuration_of_the_image_stays_and_a_build_is_the_same_twice() {
 }
 
 fn refusal(workshop: &Workshop, packages: &[(&Path, &str)]) -> Ran {
-    list(workshop, packages);
+    workshop.list_packages(packages);
     workshop.lock().succeeded();
     let ran = workshop.build(&[]);
     assert_eq!(workshop.left_in("out"), [""; 0], "nothing looks finished");
@@ -225,20 +203,20 @@ fn signatures_are_judged_when_the_lock_is_made() {
         Publisher::new(workshop.folder(), "ed25519"),
     );
     let package = data(&workshop);
-    list(&workshop, &[(&package, "")]);
+    workshop.list_packages(&[(&package, "")]);
     workshop
         .lock()
         .failed(2, &["nothing says whose signature", "allowUnsigned"]);
     let right = format!("keys: [{}]", text(&publisher.key()));
-    list(&workshop, &[(&package, &right)]);
+    workshop.list_packages(&[(&package, &right)]);
     workshop.lock().failed(5, &["there is no signature in it"]);
     publisher.sign(&package);
     let wrong = format!("keys: [{}]", text(&other.key()));
-    list(&workshop, &[(&package, &wrong)]);
+    workshop.list_packages(&[(&package, &wrong)]);
     workshop
         .lock()
         .failed(5, &["no good signature of a trusted key"]);
-    list(&workshop, &[(&package, &right)]);
+    workshop.list_packages(&[(&package, &right)]);
     workshop.lock().succeeded();
 
     // One bit of the header, and one of the payload.
@@ -357,14 +335,11 @@ fn what_the_image_cannot_take_is_one_clear_error() {
     );
     refusal(&workshop, &[(&owner, UNSIGNED)]).failed(2, &["the image has no user 'nobody-here'"]);
     let user = made("user", "", "%pre\nuseradd agent");
-    list(
-        &workshop,
-        &[(
-            &user,
-            "allowUnsigned: true\nignoreScripts: spec.users does it",
-        )],
-    );
-    let tree = root_of(&workshop, &workshop.built(&[]));
+    workshop.list_packages(&[(
+        &user,
+        "allowUnsigned: true\nignoreScripts: spec.users does it",
+    )]);
+    let tree = workshop.root_of(&workshop.built(&[]));
     assert!(rpm(&tree, &["-q", "--scripts", "user"]).contains("useradd agent"));
 }
 
