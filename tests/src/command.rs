@@ -236,6 +236,18 @@ impl Workshop {
         self.write_profile("base.raw", &spec);
     }
 
+    /// What a build says of a profile with packages that cannot be taken: it leaves nothing.
+    ///
+    /// # Panics
+    /// When they cannot be locked, or something is left.
+    pub fn build_of(&self, packages: &[(&Path, &str)]) -> Ran {
+        self.list_packages(packages);
+        self.lock().succeeded();
+        let ran = self.build(&[]);
+        assert_eq!(self.left_in("out"), [""; 0], "nothing looks finished");
+        ran
+    }
+
     /// The root of the raw image of a build, as a folder.
     ///
     /// # Panics

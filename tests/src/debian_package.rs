@@ -7,41 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::program::run;
 use crate::small_base::text;
 
-/// What a maintainer script of debhelper 13.11 for one unit holds.
-const ENABLE: &str = r#"# Automatically added by dh_installsystemd/13.11.4
-if [ "$1" = "configure" ] || [ "$1" = "abort-upgrade" ] || [ "$1" = "abort-deconfigure" ] || [ "$1" = "abort-remove" ] ; then
-	# The following line should be removed in trixie or trixie+1
-	deb-systemd-helper unmask 'UNIT' >/dev/null || true
-
-	# was-enabled defaults to true, so new installations run enable.
-	if deb-systemd-helper --quiet was-enabled 'UNIT'; then
-		# Enables the unit on first installation, creates new
-		# symlinks on upgrades if the unit file has changed.
-		deb-systemd-helper enable 'UNIT' >/dev/null || true
-	else
-		# Update the statefile to add new symlinks (if any), which need to be
-		# cleaned up on purge. Also remove old symlinks.
-		deb-systemd-helper update-state 'UNIT' >/dev/null || true
-	fi
-fi
-# End automatically added section
-# Automatically added by dh_installsystemd/13.11.4
-if [ "$1" = "configure" ] || [ "$1" = "abort-upgrade" ] || [ "$1" = "abort-deconfigure" ] || [ "$1" = "abort-remove" ] ; then
-	if [ -d /run/systemd/system ]; then
-		systemctl --system daemon-reload >/dev/null || true
-		if [ -n "$2" ]; then
-			_dh_action=restart
-		else
-			_dh_action=start
-		fi
-		deb-systemd-invoke $_dh_action 'UNIT' >/dev/null || true
-	fi
-fi
-# End automatically added section
-"#;
-const PURGE: &str = r#"if [ "$1" = "purge" ]; then
+/// A maintainer script of debhelper 13.11 for the unit `agent.service`.
+const ENABLE: &str = include_str!("../../fuzz/corpus/package/postinst");
+const PURGE: &str = r#"#!/bin/sh
+set -e
+if [ "$1" = "purge" ]; then
 	if [ -x "/usr/bin/deb-systemd-helper" ]; then
-		deb-systemd-helper purge 'UNIT' >/dev/null || true
+		deb-systemd-helper purge 'agent.service' >/dev/null || true
 	fi
 fi
 "#;
@@ -126,7 +98,7 @@ impl DebianPackage {
     #[must_use]
     pub fn unit(self, unit: &str) -> Self {
         let text = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
-        let script = |body: &str| format!("#!/bin/sh\nset -e\n{}", body.replace("UNIT", unit));
+        let script = |body: &str| body.replace("agent.service", unit);
         self.put(&format!("lib/systemd/system/{unit}"), 0o644, text)
             .put("DEBIAN/postinst", 0o755, script(ENABLE))
             .put("DEBIAN/postrm", 0o755, script(PURGE))

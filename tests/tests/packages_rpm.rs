@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nodekiln_tests::command::{Ran, Workshop};
+use nodekiln_tests::command::Workshop;
 use nodekiln_tests::program::run;
 use nodekiln_tests::rpm_package::{DATABASE, Publisher, build, install, rpm};
 use nodekiln_tests::small_base::{ROOT_SIZE, Shape, assert_sound, text};
@@ -185,14 +185,6 @@ fn configuration_of_the_image_stays_and_a_build_is_the_same_twice() {
     );
 }
 
-fn refusal(workshop: &Workshop, packages: &[(&Path, &str)]) -> Ran {
-    workshop.list_packages(packages);
-    workshop.lock().succeeded();
-    let ran = workshop.build(&[]);
-    assert_eq!(workshop.left_in("out"), [""; 0], "nothing looks finished");
-    ran
-}
-
 const UNSIGNED: &str = "allowUnsigned: true";
 
 #[test]
@@ -236,7 +228,8 @@ fn signatures_are_judged_when_the_lock_is_made() {
     workshop.lock().succeeded();
     workshop.build(&[]).failed(5, &["read the package"]);
     fs::write(&package, &header).expect("writes");
-    refusal(&workshop, &[(&package, UNSIGNED)])
+    workshop
+        .build_of(&[(&package, UNSIGNED)])
         .failed(5, &["its header has not the sum beside it"]);
 }
 
@@ -315,7 +308,9 @@ fn what_the_image_cannot_take_is_one_clear_error() {
             "its own triggers on files",
         ),
     ] {
-        refusal(&workshop, &[(&package, UNSIGNED)]).failed(code, &[words]);
+        workshop
+            .build_of(&[(&package, UNSIGNED)])
+            .failed(code, &[words]);
     }
     let thief = build(
         workshop.folder(),
@@ -324,7 +319,8 @@ fn what_the_image_cannot_take_is_one_clear_error() {
         "mkdir -p $1/usr/bin; echo x > $1/usr/bin/bash",
         "%files\n/usr/bin/bash",
     );
-    refusal(&workshop, &[(&thief, UNSIGNED)])
+    workshop
+        .build_of(&[(&thief, UNSIGNED)])
         .failed(2, &["/usr/bin/bash belongs to the package bash"]);
     let owner = build(
         workshop.folder(),
@@ -333,7 +329,9 @@ fn what_the_image_cannot_take_is_one_clear_error() {
         "mkdir -p $1/usr/bin; echo x > $1/usr/bin/owner",
         "%files\n%attr(644,nobody-here,root) /usr/bin/owner",
     );
-    refusal(&workshop, &[(&owner, UNSIGNED)]).failed(2, &["the image has no user 'nobody-here'"]);
+    workshop
+        .build_of(&[(&owner, UNSIGNED)])
+        .failed(2, &["the image has no user 'nobody-here'"]);
     let user = made("user", "", "%pre\nuseradd agent");
     workshop.list_packages(&[(
         &user,
@@ -377,7 +375,9 @@ fn databases_of_other_kinds_are_refused() {
         );
     });
     let package = data(&workshop);
-    refusal(&workshop, &[(&package, UNSIGNED)]).failed(3, &["Berkeley DB", "machine of the base"]);
+    workshop
+        .build_of(&[(&package, UNSIGNED)])
+        .failed(3, &["Berkeley DB", "machine of the base"]);
 
     // A table that rpm does not make, in a database that is otherwise sound.
     let workshop = Workshop::with(&Shape::default(), |tree| {
@@ -398,6 +398,7 @@ fn databases_of_other_kinds_are_refused() {
         assert!(!left.exists() || fs::metadata(left).expect("reads").len() == 0);
     });
     let package = data(&workshop);
-    refusal(&workshop, &[(&package, UNSIGNED)])
+    workshop
+        .build_of(&[(&package, UNSIGNED)])
         .failed(7, &["trigger 'trap', which rpm does not make"]);
 }

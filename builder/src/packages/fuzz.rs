@@ -10,7 +10,7 @@ use crate::lock::Stored;
 use crate::store::Digest;
 
 /// Hashes contents, and keeps none.
-struct Hash;
+pub(super) struct Hash;
 
 impl Keep for Hash {
     fn check(&self) -> Result<()> {

@@ -236,39 +236,7 @@ mod tests {
     use super::*;
 
     /// As debhelper 13.11 writes it into a package with one service.
-    const SYSTEMD: &str = r#"#!/bin/sh
-set -e
-# Automatically added by dh_installsystemd/13.11.4
-if [ "$1" = "configure" ] || [ "$1" = "abort-upgrade" ] || [ "$1" = "abort-deconfigure" ] || [ "$1" = "abort-remove" ] ; then
-	# The following line should be removed in trixie or trixie+1
-	deb-systemd-helper unmask 'agent.service' >/dev/null || true
-
-	# was-enabled defaults to true, so new installations run enable.
-	if deb-systemd-helper --quiet was-enabled 'agent.service'; then
-		# Enables the unit on first installation, creates new
-		# symlinks on upgrades if the unit file has changed.
-		deb-systemd-helper enable 'agent.service' >/dev/null || true
-	else
-		# Update the statefile to add new symlinks (if any), which need to be
-		# cleaned up on purge. Also remove old symlinks.
-		deb-systemd-helper update-state 'agent.service' >/dev/null || true
-	fi
-fi
-# End automatically added section
-# Automatically added by dh_installsystemd/13.11.4
-if [ "$1" = "configure" ] || [ "$1" = "abort-upgrade" ] || [ "$1" = "abort-deconfigure" ] || [ "$1" = "abort-remove" ] ; then
-	if [ -d /run/systemd/system ]; then
-		systemctl --system daemon-reload >/dev/null || true
-		if [ -n "$2" ]; then
-			_dh_action=restart
-		else
-			_dh_action=start
-		fi
-		deb-systemd-invoke $_dh_action 'agent.service' >/dev/null || true
-	fi
-fi
-# End automatically added section
-"#;
+    const SYSTEMD: &str = include_str!("../../../../fuzz/corpus/package/postinst");
 
     #[test]
     fn takes_what_debhelper_writes_for_a_service() {

@@ -1,26 +1,5 @@
-use std::io::Read;
-
 use super::*;
-use crate::error::{Error, Result as Outcome};
-use crate::lock::Stored;
-use crate::plan::Content;
-
-/// Keeps nothing but sums.
-struct Sums;
-
-impl Keep for Sums {
-    fn check(&self) -> Outcome<()> {
-        Ok(())
-    }
-
-    fn keep(&mut self, content: &mut dyn Read, _: u64) -> Outcome<Stored> {
-        let mut bytes = Vec::new();
-        let read = content.read_to_end(&mut bytes);
-        read.map_err(|error| Error::io("read", error))?;
-        let Content { sha256, size, .. } = Content::inline(bytes);
-        Ok(Stored { sha256, size })
-    }
-}
+use crate::packages::fuzz::Hash;
 
 fn header(path: &str, kind: tar::EntryType, size: usize) -> tar::Header {
     let mut header = tar::Header::new_gnu();
@@ -78,7 +57,7 @@ fn package(control: &[(&str, &[u8])], data: &[u8]) -> Vec<u8> {
 }
 
 fn problem(package: &[u8]) -> String {
-    let read = read(package, &mut Sums, &Limits::default());
+    let read = read(package, &mut Hash, &Limits::default());
     read.expect_err("it is refused").to_string()
 }
 
@@ -92,7 +71,7 @@ fn reads_fields_items_and_sums() {
         ],
         &data,
     );
-    let (deb, items) = read(&package[..], &mut Sums, &Limits::default()).expect("sound");
+    let (deb, items) = read(&package[..], &mut Hash, &Limits::default()).expect("sound");
     assert_eq!((deb.name.as_str(), deb.version.as_str()), ("a", "1"));
     assert_eq!(deb.conffiles.len(), 1);
     assert_eq!(items.len(), 2);
@@ -182,7 +161,7 @@ fn bounds_hold() {
         ..Limits::default()
     };
     let two = archive(&[("./a", b""), ("./b", b"")]);
-    let read = read(&package(&[], &two)[..], &mut Sums, &limits);
+    let read = read(&package(&[], &two)[..], &mut Hash, &limits);
     assert!(
         read.expect_err("too many")
             .to_string()

@@ -1,40 +1,20 @@
-use std::io::Read;
-
 use super::*;
-use crate::error::Result as Outcome;
-use crate::plan::Content;
+use crate::packages::fuzz::Hash;
 
 /// Made by rpmbuild: three ways to compress one package.
 const GZIP: &[u8] = include_bytes!("../../../../fuzz/corpus/package/rpm-gzip");
 const XZ: &[u8] = include_bytes!("../../../../fuzz/corpus/package/rpm-xz");
 const ZSTD: &[u8] = include_bytes!("../../../../fuzz/corpus/package/rpm-zstd");
 
-/// Keeps nothing but sums.
-struct Sums;
-
-impl Keep for Sums {
-    fn check(&self) -> Outcome<()> {
-        Ok(())
-    }
-
-    fn keep(&mut self, content: &mut dyn Read, _: u64) -> Outcome<Stored> {
-        let mut bytes = Vec::new();
-        let read = content.read_to_end(&mut bytes);
-        read.map_err(|error| Error::io("read", error))?;
-        let Content { sha256, size, .. } = Content::inline(bytes);
-        Ok(Stored { sha256, size })
-    }
-}
-
 fn problem(package: &[u8]) -> String {
-    let read = read(package, &mut Sums, &Limits::default());
+    let read = read(package, &mut Hash, &Limits::default());
     read.expect_err("it is refused").to_string()
 }
 
 #[test]
 fn reads_what_rpmbuild_wrote() {
     for package in [GZIP, XZ, ZSTD] {
-        let (rpm, items) = read(package, &mut Sums, &Limits::default()).expect("sound");
+        let (rpm, items) = read(package, &mut Hash, &Limits::default()).expect("sound");
         assert_eq!(
             (rpm.name.as_str(), rpm.version.as_str()),
             ("seed", "1:1.0~rc1-2")
@@ -99,7 +79,7 @@ fn notices_every_damage() {
         entries: 3,
         ..Limits::default()
     };
-    let error = read(GZIP, &mut Sums, &limits).expect_err("four files");
+    let error = read(GZIP, &mut Hash, &limits).expect_err("four files");
     assert!(error.to_string().contains("more than 3"), "{error}");
     // A header that leads out of itself.
     let blob = include_bytes!("../../../../fuzz/corpus/package/rpm-header");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::configuration::{Standing, beside, standing};
 use super::relations::{self, Present};
 use super::triggers::Triggers;
 use super::{Accounts, Wishes, laid_by_overlays, lay, reason, scripts, spellings, together};
@@ -15,7 +16,6 @@ use crate::packages::{Kind, Package};
 use crate::plan::compute::Inputs;
 use crate::plan::draft::Draft;
 use crate::profile::model::Architecture;
-use crate::volume;
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const INFO: &str = "/var/lib/dpkg/info";
@@ -367,27 +367,12 @@ fn configuration(
         let Kind::File(stored) = &item.kind else {
             continue;
         };
-        if laid.contains(&item.path) {
-            moved.insert(item.path.clone(), None);
-            continue;
-        }
-        let Some((real, found)) = draft.stat(&item.path)? else {
-            continue;
+        let beside = match standing(draft, &item.path, stored.sha256, laid)? {
+            Standing::New => continue,
+            Standing::Settled => None,
+            Standing::Other(..) => Some(beside(&item.path, KEPT_SUFFIX)?),
         };
-        if found.kind != volume::Kind::File || draft.planned(&real).is_some() {
-            continue;
-        }
-        let present = draft.read(&real)?.unwrap_or_default();
-        let is_same = crate::plan::Content::inline(present).sha256 == stored.sha256;
-        let beside = [item.path.as_bytes(), KEPT_SUFFIX.as_bytes()].concat();
-        moved.insert(
-            item.path.clone(),
-            if is_same {
-                None
-            } else {
-                Some(ImagePath::new(beside)?)
-            },
-        );
+        moved.insert(item.path.clone(), beside);
     }
     Ok(moved)
 }

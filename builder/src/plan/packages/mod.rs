@@ -5,6 +5,7 @@
 //! and its scripts must be none that matter in an image, or the profile must say why they
 //! need not run. docs/packages.md tells it for people.
 
+mod configuration;
 mod dpkg;
 mod linker;
 mod relations;

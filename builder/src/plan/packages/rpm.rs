@@ -2,19 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::configuration::{Standing, beside, standing};
 use super::{Accounts, Wishes, lay, linker, not_run, reason, together};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
-use crate::os::Tree;
 use crate::os::rpm::Database;
 use crate::packages::rpm::dependency::Dependency;
 use crate::packages::rpm::{Relations, Rpm, scripts};
 use crate::packages::{Damage, Kind, Package};
-use crate::plan::Content;
 use crate::plan::compute::Inputs;
 use crate::plan::draft::Draft;
 use crate::profile::model::Architecture;
-use crate::volume;
 
 /// What rpm puts behind the names of the package's own and of the image's configuration
 /// when both stay.
@@ -407,31 +405,19 @@ fn configuration(
         else {
             continue;
         };
-        if laid.contains(&item.path) {
-            moved.insert(item.path.clone(), None);
-            continue;
-        }
-        let Some((real, found)) = draft.stat(&item.path)? else {
-            continue;
-        };
-        if found.kind != volume::Kind::File || draft.planned(&real).is_some() {
-            continue;
-        }
-        let present = Content::inline(draft.read(&real)?.unwrap_or_default());
-        let beside =
-            |suffix: &str| ImagePath::new([item.path.as_bytes(), suffix.as_bytes()].concat());
-        if present.sha256 == stored.sha256 {
-            moved.insert(item.path.clone(), None);
-        } else if *stays {
-            moved.insert(item.path.clone(), Some(beside(NEW_SUFFIX)?));
-        } else {
-            let node = crate::plan::Node::File { content: present };
-            draft.put(
-                &beside(OLD_SUFFIX)?,
-                node,
-                found.attributes,
-                &reason(package),
-            )?;
+        match standing(draft, &item.path, stored.sha256, laid)? {
+            Standing::New => {}
+            Standing::Settled => {
+                moved.insert(item.path.clone(), None);
+            }
+            Standing::Other(..) if *stays => {
+                moved.insert(item.path.clone(), Some(beside(&item.path, NEW_SUFFIX)?));
+            }
+            Standing::Other(content, attributes) => {
+                let old = beside(&item.path, OLD_SUFFIX)?;
+                let node = crate::plan::Node::File { content };
+                draft.put(&old, node, attributes, &reason(package))?;
+            }
         }
     }
     Ok(moved)
