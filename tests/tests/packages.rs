@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nodekiln::packages::deb::version;
-use nodekiln_tests::command::{Ran, Workshop};
+use nodekiln_tests::command::Workshop;
 use nodekiln_tests::debian_package::{DebianPackage, install};
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{ROOT_SIZE, Shape, assert_sound, text};
@@ -225,15 +225,6 @@ fn configuration_of_the_image_and_of_an_overlay_stays() {
     );
 }
 
-/// What a build says of a profile with these packages.
-fn refusal(workshop: &Workshop, packages: &[(&Path, &str)]) -> Ran {
-    workshop.list_packages(packages);
-    workshop.lock().succeeded();
-    let ran = workshop.build(&[]);
-    assert_eq!(workshop.left_in("out"), [""; 0], "nothing looks finished");
-    ran
-}
-
 #[test]
 fn scripts_that_matter_are_refused_by_what_they_would_run() {
     let workshop = workshop();
@@ -246,7 +237,7 @@ fn scripts_that_matter_are_refused_by_what_they_would_run() {
         )
         .put("DEBIAN/preinst", 0o755, "#!/bin/sh\nexit 0\n")
         .build();
-    refusal(&workshop, &[(&user, "")]).failed(
+    workshop.build_of(&[(&user, "")]).failed(
         3,
         &[
             "the package user 1.0",
@@ -286,11 +277,15 @@ fn triggers_of_other_packages_are_named_too() {
     let theme = DebianPackage::new(workshop.folder(), "theme", "")
         .put("usr/share/icons/new/a.png", 0o644, "a")
         .build();
-    refusal(&workshop, &[(&theme, "")]).failed(3, &["the trigger /usr/share/icons of icons"]);
+    workshop
+        .build_of(&[(&theme, "")])
+        .failed(3, &["the trigger /usr/share/icons of icons"]);
     let artist = DebianPackage::new(workshop.folder(), "artist", "")
         .put("DEBIAN/triggers", 0o644, "activate draw\n")
         .build();
-    refusal(&workshop, &[(&artist, "")]).failed(3, &["the trigger draw of icons"]);
+    workshop
+        .build_of(&[(&artist, "")])
+        .failed(3, &["the trigger draw of icons"]);
 }
 
 #[test]
@@ -302,7 +297,7 @@ fn what_the_image_cannot_take_is_one_clear_error() {
             .build()
     };
     let newer = made("newer", "Depends: libc6 (>= 2.37)", "usr/bin/newer");
-    refusal(&workshop, &[(&newer, "")]).failed(
+    workshop.build_of(&[(&newer, "")]).failed(
         2,
         &[
             "the package newer 1.0",
@@ -315,32 +310,55 @@ fn what_the_image_cannot_take_is_one_clear_error() {
         "Pre-Depends: company | friends (>> 2)",
         "usr/bin/lonely",
     );
-    refusal(&workshop, &[(&lonely, "")])
+    workshop
+        .build_of(&[(&lonely, "")])
         .failed(2, &["company | friends (>> 2)", "neither the base"]);
     let enemy = made("enemy", "Version: 2", "usr/bin/enemy");
-    refusal(&workshop, &[(&enemy, "")]).failed(2, &["base-tool 1.0 conflicts with enemy (<< 3)"]);
+    workshop
+        .build_of(&[(&enemy, "")])
+        .failed(2, &["base-tool 1.0 conflicts with enemy (<< 3)"]);
     // Through the link from /bin, too.
     let thief = made("thief", "", "bin/base-tool");
-    refusal(&workshop, &[(&thief, "")])
+    workshop
+        .build_of(&[(&thief, "")])
         .failed(2, &["/usr/bin/base-tool belongs to the package base-tool"]);
     let twin = made("twin", "", "usr/bin/thief-too");
     let other = made("other-twin", "", "usr/bin/thief-too");
-    refusal(&workshop, &[(&twin, ""), (&other, "")]).failed(2, &["belongs to the package twin"]);
-    refusal(&workshop, &[(&twin, ""), (&twin, "")]).failed(2, &["lists it twice"]);
+    workshop
+        .build_of(&[(&twin, ""), (&other, "")])
+        .failed(2, &["belongs to the package twin"]);
+    workshop
+        .build_of(&[(&twin, ""), (&twin, "")])
+        .failed(2, &["lists it twice"]);
     let arm = made("arm", "Architecture: arm64", "usr/bin/arm");
-    refusal(&workshop, &[(&arm, "")]).failed(2, &["it is for arm64, the image for amd64"]);
+    workshop
+        .build_of(&[(&arm, "")])
+        .failed(2, &["it is for arm64, the image for amd64"]);
     let again = made("base-tool", "Version: 2", "usr/bin/base-tool");
-    refusal(&workshop, &[(&again, "")]).failed(3, &["the base has version 1.0 of it"]);
+    workshop
+        .build_of(&[(&again, "")])
+        .failed(3, &["the base has version 1.0 of it"]);
     let kubelet = made("kubelet", "", "usr/bin/kubelet");
-    refusal(&workshop, &[(&kubelet, "")]).failed(2, &["package kubelet and component kubelet"]);
+    workshop
+        .build_of(&[(&kubelet, "")])
+        .failed(2, &["package kubelet and component kubelet"]);
 
     let cut = workshop.path("cut.deb");
     let whole = fs::read(&newer).expect("reads");
     fs::write(&cut, &whole[..whole.len() - 20]).expect("writes");
-    refusal(&workshop, &[(&cut, "")]).failed(5, &["cut.deb", "get it again"]);
+    workshop
+        .build_of(&[(&cut, "")])
+        .failed(5, &["cut.deb", "get it again"]);
     fs::write(&cut, "no package").expect("writes");
-    refusal(&workshop, &[(&cut, "allowUnsigned: true")])
-        .failed(5, &["neither a Debian package nor an rpm"]);
+    for more in ["", "allowUnsigned: true"] {
+        workshop.list_packages(&[(&cut, more)]);
+        let words = [
+            "cut.deb",
+            "neither a Debian package nor an rpm",
+            "get it again",
+        ];
+        workshop.lock().failed(5, &words);
+    }
 }
 
 #[test]
@@ -356,7 +374,9 @@ fn an_image_gets_no_second_ssm_agent() {
     let agent = DebianPackage::new(workshop.folder(), "amazon-ssm-agent", "Version: 3.3.1-1")
         .put("usr/bin/amazon-ssm-agent", 0o755, "agent")
         .build();
-    refusal(&workshop, &[(&agent, "")]).failed(2, &["as a snap, and two agents", "first boot"]);
+    workshop
+        .build_of(&[(&agent, "")])
+        .failed(2, &["as a snap, and two agents", "first boot"]);
 }
 
 #[test]

@@ -26,6 +26,9 @@ use crate::profile::model::Profile;
 use crate::progress::Progress;
 use crate::store::{Digest, Store, signature, tar};
 
+const NO_PACKAGE: &str = "it is neither a Debian package nor an rpm";
+const GET_AGAIN: &str = "get it again from its publisher, and compare its checksum";
+
 /// A package that a profile lists, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
@@ -170,6 +173,9 @@ pub fn signer(
     if magic == deb::MAGIC {
         return Ok(Signer::NotInFormat);
     }
+    if !magic.starts_with(rpm::MAGIC) {
+        return Err(Error::dependency(NO_PACKAGE).hint(GET_AGAIN));
+    }
     if keyrings.is_empty() {
         return Ok(Signer::NotAsked);
     }
@@ -209,8 +215,9 @@ pub fn read_all(
         let (details, items) = read_one(&mut object, &mut keep).map_err(|damage| {
             let doing = format!("read the package {}", label(file));
             match damage {
-                Damage::Package(problem) => Error::dependency(format!("{doing}: {problem}"))
-                    .hint("get it again from its publisher, and compare its checksum"),
+                Damage::Package(problem) => {
+                    Error::dependency(format!("{doing}: {problem}")).hint(GET_AGAIN)
+                }
                 Damage::Other(error) => error.context(doing),
             }
         })?;
@@ -269,7 +276,7 @@ pub fn read_one(
         let (rpm, items) = rpm::read(whole, keep, &Limits::default())?;
         return Ok((Details::Rpm(Box::new(rpm)), items));
     }
-    Err("it is neither a Debian package nor an rpm".into())
+    Err(NO_PACKAGE.into())
 }
 
 /// Folders whose files a plan may look into.
