@@ -203,6 +203,11 @@ fn what_lacks_is_told() {
     build(text(&programs), "auto").failed(4, &["linux.uml is not installed", "user-mode-linux"]);
     build(PATH, "in-process").failed(3, &["it is XFS", "--engine agent"]);
     build(PATH, "mount").failed(4, &["needs root"]);
+    let mut named = workshop.command(&["build", "--offline", "--engine", "agent"]);
+    named
+        .env("NODEKILN_UML_KERNEL", "/no/such/kernel")
+        .env("NODEKILN_AGENT", agent());
+    Ran::from(named.output().expect("it starts")).failed(4, &["/no/such/kernel", "is no file"]);
     assert_eq!(workshop.left_in("out"), Vec::<String>::new());
     let doctor = as_nobody(&workshop, PATH, &["doctor"]);
     assert!(
@@ -225,9 +230,7 @@ fn an_interrupt_ends_the_guest_kernel_and_leaves_nothing() {
     let workshop = workshop();
     workshop.lock().succeeded();
     // A stand-in of the guest kernel: it says that it runs, and does not end.
-    let programs = workshop.path("programs");
-    fs::create_dir(&programs).expect("creates");
-    let (pipe, kernel) = (workshop.path("started"), programs.join("linux.uml"));
+    let (pipe, kernel) = (workshop.path("started"), workshop.path("kernel"));
     run("mkfifo", &[text(&pipe)]);
     let script = format!(
         "#!/bin/sh\necho $$ >'{}'\nexec sleep 1000\n",
@@ -238,7 +241,7 @@ fn an_interrupt_ends_the_guest_kernel_and_leaves_nothing() {
 
     let mut command = workshop.command(&["build", "--offline"]);
     command
-        .env("PATH", format!("{}:{PATH}", programs.display()))
+        .env("NODEKILN_UML_KERNEL", &kernel)
         .env("NODEKILN_AGENT", agent())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());

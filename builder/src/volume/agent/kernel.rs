@@ -73,10 +73,11 @@ pub(super) struct Disks<'a> {
 }
 
 impl Kernel {
-    /// The kernel with the agent that came along. User-mode Linux: that of
-    /// `NODEKILN_UML_KERNEL`, else the one that `scripts/build-guest-kernel` made, else the
-    /// one that is installed. A machine, when `NODEKILN_VM_KERNEL` names its kernel, or
-    /// when user-mode Linux is missing or does not run and `/boot` has one.
+    /// The kernel with the agent that came along. A machine, when `NODEKILN_VM_KERNEL`
+    /// names its kernel. User-mode Linux: that of `NODEKILN_UML_KERNEL` alone when that is
+    /// set, else the one that `scripts/build-guest-kernel` made, else the one that is
+    /// installed. A machine again, when that is missing or does not run and `/boot` has a
+    /// kernel.
     ///
     /// # Errors
     /// [`Class::Unsupported`] on another processor than x86-64;
@@ -89,6 +90,12 @@ impl Kernel {
             .hint("build on x86-64, or as root with --engine mount"));
         }
         let agent = super::program::find()?;
+        // Who names one means that one.
+        if std::env::var_os(environment::NODEKILN_UML_KERNEL).is_some()
+            && std::env::var_os(environment::NODEKILN_VM_KERNEL).is_none()
+        {
+            return Ok(Self::new(find_program()?, agent));
+        }
         let machine = Machine::find();
         if std::env::var_os(environment::NODEKILN_VM_KERNEL).is_some() {
             let why = format!("{} names its kernel", environment::NODEKILN_VM_KERNEL);

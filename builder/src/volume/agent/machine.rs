@@ -146,14 +146,10 @@ impl Machine {
         arguments.extend(["-append".to_owned(), line]);
         // Flushes are nothing: who called syncs the image, and throws it away on failure.
         for (name, file, more) in [
-            ("image", image, "locking=off"),
+            ("image", image, "file.locking=off"),
             ("payload", payload, "readonly=on"),
-            ("answer", "answer", "locking=off"),
+            ("answer", "answer", "file.locking=off"),
         ] {
-            let more = match more {
-                "readonly=on" => "readonly=on".to_owned(),
-                more => format!("file.{more}"),
-            };
             let drive = format!("if=none,id={name},format=raw,cache=unsafe,file={file},{more}");
             arguments.extend(["-drive".to_owned(), drive]);
             let device = format!("virtio-blk-pci,drive={name},serial={name}");
