@@ -156,13 +156,13 @@ fn read_base(request: &Request<'_>, progress: &dyn Progress) -> Result<Prepared>
     ));
     let packages = packages::read_all(request.store, profile, locked, progress)?;
     let names: Vec<&str> = packages.iter().map(packages::Package::name).collect();
-    for note in os::support::check(&os, profile, request.allow_unsupported)
-        .map_err(|error| error.context(format!("use the base {}", base_name(profile))))?
-        .into_iter()
-        .chain(os::support::notes(&os, profile, &names))
-    {
-        progress.warn(&note);
-    }
+    let notes = os::support::check(&os, profile, request.allow_unsupported)
+        .map_err(|error| error.context(format!("use the base {}", base_name(profile))))?;
+    let more = os::support::notes(&os, profile, &names);
+    notes
+        .iter()
+        .chain(&more)
+        .for_each(|note| progress.warn(note));
     if let Some(text) = advice(&mut image, profile)? {
         progress.note(&text);
     }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::configuration::{Standing, beside, standing};
 use super::relations::{self, Present};
 use super::triggers::Triggers;
-use super::{Accounts, Wishes, laid_by_overlays, lay, reason, scripts, spellings, together};
+use super::{
+    Accounts, Wishes, admit, installing, is_there, laid_by_overlays, lay, owned, reason, scripts,
+    spellings, together,
+};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::os::Tree;
@@ -173,23 +176,8 @@ impl Database {
     fn admit(&self, debs: &[(&Package, &Deb)]) -> Vec<Error> {
         let mut problems = Vec::new();
         let mut names = BTreeSet::new();
-        for (_, deb) in debs {
-            let doing = format!("install the package {} {}", deb.name, deb.version);
-            if deb.architecture != "all" && deb.architecture != self.native {
-                problems.push(
-                    Error::input(format!(
-                        "{doing}: it is for {}, the image for {}",
-                        deb.architecture, self.native
-                    ))
-                    .hint("take the package for the image's architecture"),
-                );
-            }
-            if !names.insert(&deb.name) {
-                problems.push(
-                    Error::input(format!("{doing}: the profile lists it twice"))
-                        .hint("keep one of the two"),
-                );
-            }
+        for (package, deb) in debs {
+            problems.extend(admit(package, self.native, "all", &mut names));
             let other = self.known.iter().find(|(name, architecture, _)| {
                 let is_beside =
                     multi_arch(&deb.control) == "same" && *architecture != deb.architecture;
@@ -200,16 +188,15 @@ impl Database {
             };
             let installed = self.installed.iter().find(|other| other.name == deb.name);
             problems.push(match installed {
-                Some(other) => Error::unsupported(format!(
-                    "{doing}: the base has version {} of it, and nothing replaces what a base has",
-                    other.version
+                Some(other) => is_there(package, &other.version),
+                None => Error::unsupported(format!(
+                    "{}: the base knows it as '{state}'",
+                    installing(package)
                 ))
-                .hint("leave the package away, or replace it in a machine of the base"),
-                None => {
-                    Error::unsupported(format!("{doing}: the base knows it as '{state}'")).hint(
-                        format!("in a machine of the base: dpkg --purge {}", deb.name),
-                    )
-                }
+                .hint(format!(
+                    "in a machine of the base: dpkg --purge {}",
+                    deb.name
+                )),
             });
         }
         problems
@@ -289,8 +276,8 @@ fn status_paragraph(deb: &Deb) -> String {
 /// has its owner overridden.
 fn conflicts(draft: &mut Draft<'_>, debs: &[(&Package, &Deb)]) -> Result<Vec<Error>> {
     let mut problems = Vec::new();
-    let mut wanted: BTreeMap<Vec<u8>, &Deb> = BTreeMap::new();
-    for (package, deb) in debs {
+    let mut wanted: BTreeMap<Vec<u8>, &Package> = BTreeMap::new();
+    for (package, _) in debs {
         for item in package
             .items
             .iter()
@@ -298,10 +285,10 @@ fn conflicts(draft: &mut Draft<'_>, debs: &[(&Package, &Deb)]) -> Result<Vec<Err
         {
             let mut other = None;
             for spelling in spellings(draft, &item.path)? {
-                let before = wanted.insert(spelling.as_bytes().to_vec(), deb);
-                other = other.or(before.filter(|before| before.name != deb.name));
+                let before = wanted.insert(spelling.as_bytes().to_vec(), package);
+                other = other.or(before.filter(|before| before.name() != package.name()));
             }
-            problems.extend(other.map(|other| owned(&item.path, deb, &other.name)));
+            problems.extend(other.map(|other| owned(&item.path, package, other.name())));
         }
     }
     let info = fixed(INFO);
@@ -313,9 +300,9 @@ fn conflicts(draft: &mut Draft<'_>, debs: &[(&Package, &Deb)]) -> Result<Vec<Err
         for line in list.split(|byte| *byte == b'\n') {
             let owner = String::from_utf8_lossy(owner);
             // A package that is there already is told of as such.
-            let is_other = |deb: &&&Deb| owner.split(':').next() != Some(&deb.name);
-            if let Some(deb) = wanted.get(line).filter(is_other) {
-                problems.push(owned(&ImagePath::new(line)?, deb, &owner));
+            let is_other = |package: &&&Package| owner.split(':').next() != Some(package.name());
+            if let Some(package) = wanted.get(line).filter(is_other) {
+                problems.push(owned(&ImagePath::new(line)?, package, &owner));
             }
         }
     }
@@ -327,27 +314,16 @@ fn conflicts(draft: &mut Draft<'_>, debs: &[(&Package, &Deb)]) -> Result<Vec<Err
                 .windows(2)
                 .position(|pair| pair == b" /")
                 .map_or(0, |at| at + 1);
-            if let Some(deb) = wanted.get(&line[start..]) {
+            if let Some(package) = wanted.get(&line[start..]) {
                 problems.push(Error::unsupported(format!(
-                    "install the package {} {}: {path} of the image treats {} in its own way",
-                    deb.name,
-                    deb.version,
+                    "{}: {path} of the image treats {} in its own way",
+                    installing(package),
                     String::from_utf8_lossy(&line[start..]).escape_debug()
                 )));
             }
         }
     }
     Ok(problems)
-}
-
-fn owned(path: &ImagePath, deb: &Deb, owner: &str) -> Error {
-    Error::input(format!(
-        "install the package {} {}: {path} belongs to the package {}",
-        deb.name,
-        deb.version,
-        owner.escape_debug()
-    ))
-    .hint("leave one of the two packages away: no package replaces files of another")
 }
 
 /// Where configuration files go: nowhere when an overlay lays the file or the image has

@@ -84,9 +84,8 @@ fn one_ssm_agent(inputs: &Inputs<'_>) -> Result<()> {
         .find(|package| package.name() == SSM_AGENT);
     match (new, inputs.os.ssm_agent) {
         (Some(package), Some(SsmAgent::Snap)) => Err(Error::input(format!(
-            "install the package {} {}: the base has the SSM agent as a snap, and two agents would manage one machine",
-            package.name(),
-            package.version()
+            "{}: the base has the SSM agent as a snap, and two agents would manage one machine",
+            installing(package)
         ))
         .hint("leave the package away: first boot registers the snap's agent; or take a base without the snap")),
         _ => Ok(()),
@@ -125,6 +124,63 @@ pub(super) fn record_units(draft: &mut Draft<'_>, wishes: &Wishes) -> Result<()>
     Ok(())
 }
 
+/// What is done with a package, for errors.
+fn installing(package: &Package) -> String {
+    format!(
+        "install the package {} {}",
+        package.name(),
+        package.version()
+    )
+}
+
+/// What speaks against a package by itself: it is for other machines than the `native` ones
+/// and those of `any`, or one of its name is among `names`, which it joins.
+fn admit<'a>(
+    package: &'a Package,
+    native: &str,
+    any: &str,
+    names: &mut BTreeSet<&'a str>,
+) -> Vec<Error> {
+    let doing = installing(package);
+    let mut problems = Vec::new();
+    let architecture = package.architecture();
+    if architecture != any && architecture != native {
+        problems.push(
+            Error::input(format!(
+                "{doing}: it is for {}, the image for {native}",
+                architecture.escape_debug()
+            ))
+            .hint("take the package for the image's architecture"),
+        );
+    }
+    if !names.insert(package.name()) {
+        problems.push(
+            Error::input(format!("{doing}: the profile lists it twice"))
+                .hint("keep one of the two"),
+        );
+    }
+    problems
+}
+
+/// The refusal of a package that the base has in this version.
+fn is_there(package: &Package, version: &str) -> Error {
+    Error::unsupported(format!(
+        "{}: the base has version {version} of it, and nothing replaces what a base has",
+        installing(package)
+    ))
+    .hint("leave the package away, or replace it in a machine of the base")
+}
+
+/// The refusal of a package that brings a file of another.
+fn owned(path: &ImagePath, package: &Package, owner: &str) -> Error {
+    Error::input(format!(
+        "{}: {path} belongs to the package {}",
+        installing(package),
+        owner.escape_debug()
+    ))
+    .hint("leave one of the two packages away: no package replaces files of another")
+}
+
 /// One error of all problems; none without any.
 fn together(problems: Vec<Error>) -> Result<()> {
     let mut problems = problems.into_iter();
@@ -155,9 +211,8 @@ fn not_run(package: &Package, runs: &[String]) -> Option<Error> {
         return None;
     }
     let error = Error::unsupported(format!(
-        "install the package {} {}: nothing of a package is run, and this would matter: {}",
-        package.name(),
-        package.version(),
+        "{}: nothing of a package is run, and this would matter: {}",
+        installing(package),
         runs.join("; ")
     ));
     Some(error.hint(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::configuration::{Standing, beside, standing};
-use super::{Accounts, Wishes, lay, linker, not_run, reason, together};
+use super::{Accounts, Wishes, is_there, lay, linker, not_run, owned, reason, together};
 use crate::error::{Error, Result};
 use crate::image_path::ImagePath;
 use crate::os::rpm::Database;
@@ -123,31 +123,10 @@ fn admit(
     };
     let mut problems = Vec::new();
     let mut names = BTreeSet::new();
-    for (_, rpm) in rpms {
-        let doing = format!("install the package {} {}", rpm.name, rpm.version);
-        if rpm.architecture != "noarch" && rpm.architecture != native {
-            problems.push(
-                Error::input(format!(
-                    "{doing}: it is for {}, the image for {native}",
-                    rpm.architecture.escape_debug()
-                ))
-                .hint("take the package for the image's architecture"),
-            );
-        }
-        if !names.insert(&rpm.name) {
-            problems.push(
-                Error::input(format!("{doing}: the profile lists it twice"))
-                    .hint("keep one of the two"),
-            );
-        }
+    for (package, rpm) in rpms {
+        problems.extend(super::admit(package, native, "noarch", &mut names));
         if let Some(other) = installed.iter().find(|other| other.name == rpm.name) {
-            problems.push(
-                Error::unsupported(format!(
-                    "{doing}: the base has version {} of it, and nothing replaces what a base has",
-                    other.version
-                ))
-                .hint("leave the package away, or replace it in a machine of the base"),
-            );
+            problems.push(is_there(package, &other.version));
         }
     }
     problems
@@ -169,59 +148,53 @@ fn needs(draft: &mut Draft<'_>, new: &[Relations], installed: &[Relations]) -> R
         .collect();
     let mut problems = Vec::new();
     for package in new {
+        let doing = format!("install the package {} {}", package.name, package.version);
         let mut told = BTreeSet::new();
         for wanted in package.requires.iter().filter(|wanted| !wanted.is_weak()) {
-            let doing = format!("install the package {} {}", package.name, package.version);
-            if wanted.is_of_rpm() {
-                let feature = wanted
-                    .name
-                    .trim_start_matches("rpmlib(")
-                    .trim_end_matches(')');
-                if !FEATURES.contains(&feature) {
-                    problems.push(Error::unsupported(format!(
-                        "{doing}: it needs {wanted} of rpm"
-                    )));
-                }
-                continue;
-            }
-            if wanted.name.starts_with('(') {
-                problems.push(
-                    Error::unsupported(format!(
-                        "{doing}: the dependency {wanted} is a condition, which is not worked out"
-                    ))
-                    .hint("install it in a machine of the base"),
-                );
+            if wanted.is_of_rpm() || wanted.name.starts_with('(') {
+                problems.extend(beyond_packages(wanted, &doing));
                 continue;
             }
             let candidates = provided.get(wanted.name.as_str());
             let is_provided =
                 candidates.is_some_and(|found| found.iter().any(|one| one.overlaps(wanted)));
-            if is_provided
-                || (wanted.name.starts_with('/') && has_file(draft, &paths, &wanted.name)?)
-            {
-                continue;
+            let is_there = is_provided
+                || wanted.name.starts_with('/') && has_file(draft, &paths, &wanted.name)?;
+            if !is_there && told.insert(wanted.to_string()) {
+                problems.push(missing(wanted, candidates, &doing));
             }
-            if !told.insert(wanted.to_string()) {
-                continue;
-            }
-            let found = match candidates {
-                Some(found) => format!(
-                    "there is {}",
-                    found
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-                None => "neither the base nor the profile's packages have it".to_owned(),
-            };
-            problems.push(
-                Error::input(format!("{doing}: it requires {wanted}; {found}"))
-                    .hint("add the package to spec.packages, or to the base"),
-            );
         }
     }
     Ok(problems)
+}
+
+/// What is asked of rpm itself and does not fit what is done here, and conditions.
+fn beyond_packages(wanted: &Dependency, doing: &str) -> Option<Error> {
+    if !wanted.is_of_rpm() {
+        let text =
+            format!("{doing}: the dependency {wanted} is a condition, which is not worked out");
+        return Some(Error::unsupported(text).hint("install it in a machine of the base"));
+    }
+    let feature = wanted.name.trim_start_matches("rpmlib(");
+    if FEATURES.contains(&feature.trim_end_matches(')')) {
+        return None;
+    }
+    Some(Error::unsupported(format!(
+        "{doing}: it needs {wanted} of rpm"
+    )))
+}
+
+/// That nobody provides `wanted`; `candidates` have its name.
+fn missing(wanted: &Dependency, candidates: Option<&Vec<&Dependency>>, doing: &str) -> Error {
+    let found = match candidates {
+        Some(found) => {
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            format!("there is {}", found.join(", "))
+        }
+        None => "neither the base nor the profile's packages have it".to_owned(),
+    };
+    Error::input(format!("{doing}: it requires {wanted}; {found}"))
+        .hint("add the package to spec.packages, or to the base")
 }
 
 /// Whether a package has a file of this path, also through a link such as `/bin`.
@@ -294,19 +267,8 @@ fn owned_files(
     installed: &[Relations],
 ) -> Result<Vec<Error>> {
     let mut problems = Vec::new();
-    let mut wanted: BTreeMap<String, (&ImagePath, &Rpm)> = BTreeMap::new();
-    let mut told = |path: &ImagePath, rpm: &Rpm, owner: &str| {
-        problems.push(
-            Error::input(format!(
-                "install the package {} {}: {path} belongs to the package {}",
-                rpm.name,
-                rpm.version,
-                owner.escape_debug()
-            ))
-            .hint("leave one of the two packages away: no package replaces files of another"),
-        );
-    };
-    for (package, rpm) in rpms {
+    let mut wanted: BTreeMap<String, (&ImagePath, &Package)> = BTreeMap::new();
+    for (package, _) in rpms {
         for item in package
             .items
             .iter()
@@ -314,21 +276,19 @@ fn owned_files(
         {
             let mut other = None;
             for spelling in super::spellings(draft, &item.path)? {
-                let before = wanted.insert(spelling.to_string(), (&item.path, rpm));
-                other = other.or(before.filter(|(_, before)| before.name != rpm.name));
+                let before = wanted.insert(spelling.to_string(), (&item.path, package));
+                other = other.or(before.filter(|(_, before)| before.name() != package.name()));
             }
-            if let Some((_, other)) = other {
-                told(&item.path, rpm, &other.name);
-            }
+            problems.extend(other.map(|(_, other)| owned(&item.path, package, other.name())));
         }
     }
     for other in installed {
         for path in &other.paths {
             // A package that is there already is told of as such.
-            if let Some((path, rpm)) = wanted.get(path)
-                && rpm.name != other.name
+            if let Some((path, package)) = wanted.get(path)
+                && package.name() != other.name
             {
-                told(path, rpm, &other.name);
+                problems.push(owned(path, package, &other.name));
             }
         }
     }
