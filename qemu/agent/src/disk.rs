@@ -2,7 +2,8 @@
 //! copied once more, and that is what is slow there.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -75,6 +76,51 @@ impl Payload {
             held: 0,
             at: 0,
         })
+    }
+}
+
+/// The contents of the payload. They are used in the order in which they lie: whatever is
+/// asked for, what follows is read with it.
+#[derive(Debug)]
+pub struct Contents {
+    payload: Payload,
+    /// Size of the payload, in bytes.
+    end: u64,
+    buffer: Aligned,
+    /// Bytes of the payload that the buffer holds.
+    held: Range<u64>,
+}
+
+impl Contents {
+    /// Those of `payload`.
+    pub fn new(payload: Payload) -> io::Result<Self> {
+        let end = (&payload.disk).seek(SeekFrom::End(0))?;
+        Ok(Self {
+            payload,
+            end,
+            buffer: Aligned::new(PIECE),
+            held: 0..0,
+        })
+    }
+
+    /// `size` bytes from `offset` on, at most [`PIECE`]. They lie as aligned in memory as
+    /// on the disk.
+    pub fn read(&mut self, offset: u64, size: u64) -> io::Result<&[u8]> {
+        let last = offset.saturating_add(size);
+        if offset < self.held.start || last > self.held.end {
+            let start = offset - offset % BLOCK as u64;
+            let piece = self.end.saturating_sub(start).min(PIECE as u64);
+            self.held = 0..0;
+            self.payload
+                .read(&mut self.buffer.bytes()[..piece as usize], start)?;
+            self.held = start..start + piece;
+        }
+        let from = (offset - self.held.start) as usize;
+        let found = self.buffer.bytes().get(from..from + size as usize);
+        // The header's promise, and no more, was kept.
+        found
+            .filter(|_| last <= self.held.end)
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 

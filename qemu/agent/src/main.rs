@@ -33,6 +33,8 @@ const SETTINGS: [(&str, &str); 2] = [
     ("/proc/sys/vm/dirty_writeback_centisecs", "720000"),
     ("/proc/sys/fs/xfs/xfssyncd_centisecs", "720000"),
 ];
+/// Where the kernel is told to forget contents of files.
+const DROP: &str = "/proc/sys/vm/drop_caches";
 /// Earliest present, in seconds since 1970: Linux takes none before its own start.
 const EARLIEST: i64 = 86_400;
 /// Where modules of the kernel lie.
@@ -181,32 +183,38 @@ fn operations(header: &Header, payload: Payload, root: OwnedFd) -> Result<u64, F
     let mut list = payload
         .list(header)
         .map_err(|error| Failure::new(Stage::Operation, "read the list", &error))?;
-    let mut tree = Tree::new(root, payload);
+    let mut tree = Tree::new(root, payload)
+        .map_err(|error| Failure::new(Stage::Mount, "read the payload", &error))?;
     for number in 0..header.operations {
         let operation = nodekiln_agent::Operation::read(&mut list).map_err(|error| Failure {
             done: number,
             ..Failure::new(Stage::Operation, "read the list", &error)
         })?;
         tree.apply(&operation)
-            .and_then(|()| settle(number + 1, &tree))
+            .and_then(|()| settle(number + 1, &mut tree))
             .map_err(|error| Failure {
                 done: number,
                 ..Failure::new(Stage::Operation, operation.doing(), &error)
             })?;
     }
+    tree.leave()
+        .map_err(|error| Failure::new(Stage::Finish, "put the time of a folder back", &error))?;
     Ok(header.operations)
 }
 
 /// Writes what waits, after so many changes and not when the kernel comes to it: the same
 /// changes then end in the same places.
-fn settle(done: u64, tree: &Tree) -> io::Result<()> {
+fn settle(done: u64, tree: &mut Tree) -> io::Result<()> {
     if done.is_multiple_of(WRITTEN_AFTER) {
         tree.write_back()?;
     }
     if done.is_multiple_of(SETTLED_AFTER) {
+        tree.leave()?;
         for access in [MountFlags::RDONLY, MountFlags::empty()] {
             rustix::mount::mount_remount(ROOT, FLAGS | access, c"")?;
         }
+        // What is written need not stay in memory; the host gives each page of it.
+        std::fs::write(DROP, "1").ok();
     }
     Ok(())
 }
