@@ -17,6 +17,10 @@ pub struct Settings {
     pub components: PathBuf,
     /// The guest kernel that `scripts/build-guest-kernel` makes.
     pub guest_kernel: PathBuf,
+    /// A distribution's kernel for a machine in QEMU, as `scripts/vm-kernel` obtains it.
+    pub vm_kernel: PathBuf,
+    /// A policy of SELinux, as `scripts/judges selinux` obtains it.
+    pub policy: PathBuf,
     /// A folder for all that is made; it may hold 10 GB.
     pub work: PathBuf,
     /// Where the results go.
@@ -52,7 +56,8 @@ impl Settings {
                 "--only" => only.push(value.clone()),
                 "--no-virt-customize" => missing = Some(value.clone()),
                 "--nodekiln" | "--firstboot" | "--base" | "--node-config" | "--components"
-                | "--guest-kernel" | "--work" | "--results" | "--virt-customize" => {
+                | "--guest-kernel" | "--vm-kernel" | "--policy" | "--work" | "--results"
+                | "--virt-customize" => {
                     paths.insert(name.clone(), PathBuf::from(value));
                 }
                 _ => return Err(format!("{name} is unknown")),
@@ -66,6 +71,8 @@ impl Settings {
             node_config: take("--node-config")?,
             components: take("--components")?,
             guest_kernel: take("--guest-kernel")?,
+            vm_kernel: take("--vm-kernel")?,
+            policy: take("--policy")?,
             work: take("--work")?,
             results: take("--results")?,
             virt_customize: match missing {

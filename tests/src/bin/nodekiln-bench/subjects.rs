@@ -73,17 +73,20 @@ impl<'a> Bench<'a> {
         )
     }
 
-    /// By guest kernels and through a loop mount, into an empty XFS of 4 GiB.
+    /// By guest kernels, two as processes and one in a machine, and through a loop mount, into an empty XFS of 4 GiB.
     pub fn xfs(&self) -> Vec<Subject<'a>> {
-        let by = |kernel: &Path| {
-            let named = format!("NODEKILN_UML_KERNEL={}", text(kernel));
-            vec!["env".to_owned(), named]
+        let named = |variable: &str, kernel: &Path| {
+            let value = format!("{variable}={}", text(kernel));
+            vec!["env".to_owned(), value]
         };
+        let by = |kernel: &Path| named("NODEKILN_UML_KERNEL", kernel);
+        let machine = named("NODEKILN_VM_KERNEL", &self.settings.vm_kernel);
         let packaged = installed("linux.uml").expect("user-mode-linux is installed");
         self.payload_into(
             &[
                 ("guest kernel, our build", by(&self.settings.guest_kernel)),
                 ("guest kernel, packaged", by(&packaged)),
+                ("machine in QEMU", machine),
             ],
             &["mkfs.xfs", "-q"],
             &["xfs_repair", "-n", "-f"],
@@ -212,20 +215,60 @@ e2fsck -fy "$device" || [ $? = 1 ]
 resize2fs "$device""#;
             run("bash", &["-c", script, "sh", &text(&raw), &gib.to_string()]);
         }
-        let options = [
-            "convert",
-            "-c",
-            "-W",
-            "-O",
-            "qcow2",
-            "-o",
-            "compression_type=zstd",
-        ];
-        let (from, to) = (text(&raw), text(&image));
-        run("qemu-img", &[&options[..], &[&from, &to]].concat());
-        fs::remove_file(&raw).expect("remove the raw base");
+        compress(&raw, &image);
         image
     }
+
+    /// The base as a compressed qcow2 with a policy of SELinux in `mode`.
+    pub fn base_with_policy(&self, mode: &str) -> PathBuf {
+        let folder = self.work(&format!("policy-{mode}"));
+        empty(&folder);
+        let (raw, image, point) = (
+            folder.join("base.raw"),
+            folder.join("base.qcow2"),
+            folder.join("mounted"),
+        );
+        must("cp", &["--sparse=always", &text(&self.settings.base)], &raw);
+        fs::create_dir_all(&point).expect("make the mount point");
+        let script = r#"set -e
+start=$(sfdisk -d "$1" | sed -n '/^[^ ]*raw1 :/s/.*start= *\([0-9]*\),.*/\1/p')
+mount -o loop,offset=$((start * 512)) "$1" "$2"
+trap 'umount "$2"' EXIT
+mkdir -p "$2/etc/selinux"
+cp -a "$3/policy/etc/selinux/default" "$2/etc/selinux/"
+printf 'SELINUX=%s\nSELINUXTYPE=default\n' "$4" >"$2/etc/selinux/config""#;
+        let policy = text(&self.settings.policy);
+        run(
+            "bash",
+            &[
+                "-c",
+                script,
+                "sh",
+                &text(&raw),
+                &text(&point),
+                &policy,
+                mode,
+            ],
+        );
+        compress(&raw, &image);
+        image
+    }
+}
+
+/// Writes `raw` as a compressed qcow2, and removes it.
+fn compress(raw: &Path, image: &Path) {
+    let options = [
+        "convert",
+        "-c",
+        "-W",
+        "-O",
+        "qcow2",
+        "-o",
+        "compression_type=zstd",
+    ];
+    let (from, to) = (text(raw), text(image));
+    run("qemu-img", &[&options[..], &[&from, &to]].concat());
+    fs::remove_file(raw).expect("remove the raw base");
 }
 
 fn profile_text(base: &Path, payload: &Path, folder: &Path, outputs: &str) -> String {
