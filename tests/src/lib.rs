@@ -1,6 +1,7 @@
 //! Shared pieces of the integration tests: the images that they build, the
 //! command as a user starts it, and the independent programs that check both.
 
+pub mod berkeley;
 pub mod cloud;
 pub mod cluster;
 pub mod command;

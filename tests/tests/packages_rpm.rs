@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nodekiln_tests::berkeley;
 use nodekiln_tests::command::Workshop;
 use nodekiln_tests::program::run;
 use nodekiln_tests::rpm_package::{DATABASE, Publisher, build, install, rpm};
@@ -341,45 +342,125 @@ fn what_the_image_cannot_take_is_one_clear_error() {
     assert!(rpm(&tree, &["-q", "--scripts", "user"]).contains("useradd agent"));
 }
 
-#[test]
-fn databases_of_other_kinds_are_refused() {
+/// A workshop whose base has rpm's database in Berkeley DB; `change` changes its folder.
+fn berkeley_workshop(change: impl Fn(&Path)) -> Workshop {
     let folder = tempfile::tempdir().expect("a folder");
-    let workshop = Workshop::with(&Shape::default(), |tree| {
-        let package = build(
-            folder.path(),
-            "first",
-            "Provides: /sbin/ldconfig",
-            "",
-            "%files",
-        );
-        install(tree, &[package]);
+    let bash = "mkdir -p $1/usr/bin; echo sh > $1/usr/bin/bash";
+    let shell = build(
+        folder.path(),
+        "bash",
+        "Version: 5.1\nProvides: /bin/sh",
+        bash,
+        "%files\n%attr(755,root,root) /usr/bin/bash",
+    );
+    let glibc = build(
+        folder.path(),
+        "glibc",
+        "Epoch: 2\nVersion: 2.34\nProvides: libc.so.6(GLIBC_2.34)(64bit) /sbin/ldconfig",
+        "",
+        "%files",
+    );
+    Workshop::with(&Shape::default(), |tree| {
+        install(tree, &[shell.clone(), glibc.clone()]);
         let database = tree.join(DATABASE);
-        let dump = folder.path().join("dump");
-        let header = run(
-            "sqlite3",
-            &[
-                text(&database.join("rpmdb.sqlite")),
-                "SELECT lower(hex(blob)) FROM Packages",
-            ],
-        );
-        let dumped = format!(
-            "VERSION=3\nformat=bytevalue\ntype=hash\ndb_pagesize=4096\nHEADER=END\n 01000000\n {}\nDATA=END\n",
-            header.trim()
-        );
-        fs::write(&dump, dumped).expect("writes");
-        fs::remove_dir_all(&database).expect("removes");
-        fs::create_dir(&database).expect("creates");
-        run(
-            "db5.3_load",
-            &["-f", text(&dump), text(&database.join("Packages"))],
-        );
-    });
-    let package = data(&workshop);
-    workshop
-        .build_of(&[(&package, UNSIGNED)])
-        .failed(3, &["Berkeley DB", "machine of the base"]);
+        berkeley::convert(&database, 4096);
+        fs::write(database.join("__db.001"), "memory").expect("writes");
+        change(&database);
+    })
+}
 
-    // A table that rpm does not make, in a database that is otherwise sound.
+#[test]
+fn rpm_lists_checks_and_removes_what_was_baked_in_berkeley_db() {
+    let workshop = berkeley_workshop(|_| {});
+    let (agent, data) = (agent(&workshop, "w9.gzdio"), data(&workshop));
+    workshop.list_packages(&[(&agent, UNSIGNED), (&data, UNSIGNED)]);
+    let built = workshop.built(&[]);
+    assert_sound(&built.join("small.raw"), ROOT_SIZE, workshop.folder());
+    let tree = workshop.root_of(&built);
+    let database = tree.join(DATABASE);
+    assert!(!database.join("__db.001").exists(), "memory of before");
+    let held = berkeley::checked(&database);
+    assert_eq!(held["Packages"].len(), 5);
+    assert_eq!(held["Packages"]["00000000"], "04000000");
+
+    let old = |arguments: &[&str]| {
+        let fixed = ["--define", "_db_backend bdb_ro"];
+        rpm(&tree, &[&fixed[..], arguments].concat())
+    };
+    assert_eq!(old(&["-qa"]).lines().count(), 4);
+    assert_eq!(old(&["-V", "agent", "agent-data"]), "");
+    for question in [
+        &["-q", "agent"][..],
+        &["-qf", "/usr/bin/agent"],
+        &["-q", "--whatprovides", "agent"],
+        &["-q", "--whatrequires", "agent-data"],
+    ] {
+        assert_eq!(old(question), "agent-1.2-1.el9.noarch\n", "{question:?}");
+    }
+
+    // rpm makes the same keys out of the headers, in a database that it writes.
+    rpm(&tree, &["--rebuilddb"]);
+    let of_rpm = berkeley::of_sqlite(&database.join("rpmdb.sqlite"), 4);
+    let by_header = |files: &berkeley::Files| {
+        let mut rows = Vec::new();
+        for (name, pairs) in files.iter().filter(|(name, _)| *name != "Packages") {
+            for (key, value) in pairs {
+                for place in value.as_bytes().as_chunks::<16>().0 {
+                    let (number, place) = place.split_at(8);
+                    let number = String::from_utf8_lossy(number).into_owned();
+                    let header = &files["Packages"][&number][..800];
+                    let place = String::from_utf8_lossy(place).into_owned();
+                    rows.push(format!("{name} {key} {place} {header}"));
+                }
+            }
+        }
+        rows.sort();
+        rows
+    };
+    assert_eq!(by_header(&held), by_header(&of_rpm));
+    rpm(&tree, &["-e", "agent"]);
+    assert!(!tree.join("usr/bin/agent").exists() && !tree.join("var/lib/agent").exists());
+    rpm(&tree, &["-e", "agent-data"]);
+    assert_eq!(rpm(&tree, &["-qa"]).lines().count(), 2);
+}
+
+#[test]
+fn databases_that_are_not_understood_are_refused() {
+    let refused = |change: &dyn Fn(&Path), code: i32, words: &[&str]| {
+        let workshop = berkeley_workshop(change);
+        let package = data(&workshop);
+        workshop
+            .build_of(&[(&package, UNSIGNED)])
+            .failed(code, words);
+    };
+    let patch = |database: &Path, name: &str, at: usize, byte: u8| {
+        let file = database.join(name);
+        let mut bytes = fs::read(&file).expect("reads");
+        bytes[at] = byte;
+        fs::write(&file, bytes).expect("writes");
+    };
+    // Another version of the format, of the file of headers and of an index.
+    for name in ["Packages", "Providename"] {
+        let words = [name, "another version of Berkeley DB", "rpm --rebuilddb"];
+        refused(&|database| patch(database, name, 16, 10), 3, &words);
+    }
+    // An index of other packages: that of a time before the last.
+    let words = ["its index Name lacks 'glibc'", "rpm --rebuilddb"];
+    let forget = |database: &Path| {
+        fs::remove_file(database.join("Name")).expect("removes");
+        let name = [("62617368".to_owned(), "0100000000000000".to_owned())];
+        berkeley::load(database, &[("Name".to_owned(), name.into())].into(), 4096);
+    };
+    refused(&forget, 7, &words);
+    // A page of a tree that is none.
+    refused(
+        &|database| patch(database, "Requirename", 4096 + 25, 9),
+        7,
+        &["Requirename"],
+    );
+
+    // A table that rpm does not make, in a database in SQLite that is otherwise sound.
+    let folder = tempfile::tempdir().expect("a folder");
     let workshop = Workshop::with(&Shape::default(), |tree| {
         let package = build(
             folder.path(),

@@ -7,10 +7,11 @@
 mod berkeley;
 mod database;
 mod header;
+mod index;
 mod record;
 mod sqlite;
 
-pub use database::Database;
+pub use database::{Database, Recorded};
 
 use super::packages::Versions;
 use super::tree::{Tree, fixed};
@@ -127,11 +128,13 @@ fn packages(bytes: &[u8], kept: Kept) -> Result<Versions, Problem> {
     Ok(versions)
 }
 
-/// Reads `bytes` as a database of either kind and as a header, for fuzzing.
+/// Reads `bytes` as a database of either kind and as a header, for fuzzing; one in Berkeley
+/// DB is written anew, too, and must then hold the same.
 pub(crate) fn read_any(bytes: &[u8]) {
     packages(bytes, Kept::Sqlite).ok();
     packages(bytes, Kept::Berkeley).ok();
     header::package(bytes).ok();
+    berkeley::write_any(bytes);
 }
 
 /// A number of the file, by its bytes.

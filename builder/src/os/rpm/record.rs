@@ -7,36 +7,10 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, params};
 
+use super::index::{self, Entry, INDEXES, Key};
 use crate::packages::Damage;
 use crate::packages::rpm::header::Header;
 
-/// The tables of values, with their tags.
-const TABLES: [(&str, u32); 18] = [
-    ("Name", 1000),
-    ("Basenames", 1117),
-    ("Group", 1016),
-    ("Requirename", REQUIRES),
-    ("Providename", 1047),
-    ("Conflictname", 1054),
-    ("Obsoletename", 1090),
-    ("Triggername", TRIGGERS),
-    ("Dirnames", 1118),
-    ("Installtid", INSTALL_ID),
-    ("Sigmd5", 261),
-    ("Sha1header", 269),
-    ("Filetriggername", FILE_TRIGGERS),
-    ("Transfiletriggername", TRANSACTION_TRIGGERS),
-    ("Recommendname", 5046),
-    ("Suggestname", 5049),
-    ("Supplementname", 5052),
-    ("Enhancename", 5055),
-];
-const REQUIRES: u32 = 1049;
-const REQUIRE_FLAGS: u32 = 1048;
-const TRIGGERS: u32 = 1066;
-const INSTALL_ID: u32 = 1128;
-const FILE_TRIGGERS: u32 = 5069;
-const TRANSACTION_TRIGGERS: u32 = 5079;
 /// Where the file says how it is written: 1 with a journal that is rolled back, 2 with one
 /// that is written ahead. In memory there is only the former.
 const WRITE_VERSION: std::ops::Range<usize> = 18..20;
@@ -111,7 +85,7 @@ fn check(database: &Connection) -> Result<(), Cause> {
             && (name == "Packages"
                 || name == "sqlite_sequence"
                 || name.starts_with("sqlite_stat")
-                || TABLES.iter().any(|(table, _)| *table == name));
+                || INDEXES.iter().any(|(table, _)| *table == name));
         if !is_index && !is_table {
             let text = format!(
                 "it has a {} '{}', which rpm does not make",
@@ -135,9 +109,9 @@ fn insert(database: &Connection, blob: &[u8]) -> Result<(), Cause> {
     let header = Header::parse(blob.to_vec())?;
     database.execute("INSERT INTO Packages (blob) VALUES (?1)", params![blob])?;
     let number = database.last_insert_rowid();
-    for (table, tag) in TABLES {
-        let keys = keys(&header, tag)?;
-        if keys.is_empty() {
+    for (table, tag) in INDEXES {
+        let entries = index::entries(&header, tag)?;
+        if entries.is_empty() {
             continue;
         }
         // An older rpm does not have every table.
@@ -152,64 +126,15 @@ fn insert(database: &Connection, blob: &[u8]) -> Result<(), Cause> {
         let mut statement = database.prepare(&format!(
             "INSERT INTO '{table}' (key, hnum, idx) VALUES (?1, ?2, ?3)"
         ))?;
-        for (key, index) in keys {
-            statement.execute(params![key, number, index as i64])?;
+        for Entry { key, place, .. } in entries {
+            let key = match key {
+                Key::Text(text) => Value::Text(
+                    String::from_utf8(text).map_err(|_| "a tag of a header is no text")?,
+                ),
+                Key::Bytes(bytes) => Value::Blob(bytes),
+            };
+            statement.execute(params![key, number, place])?;
         }
     }
     Ok(())
-}
-
-/// The values of a tag that the table of it has, with their places in the tag.
-fn keys(header: &Header, tag: u32) -> Result<Vec<(Value, usize)>, Damage> {
-    if tag == INSTALL_ID {
-        // In the order of the machine, which is the same for all that are supported.
-        let numbers = header.numbers(tag)?;
-        let first = numbers
-            .first()
-            .map(|number| (*number as u32).to_le_bytes().to_vec());
-        return Ok(first
-            .map(|bytes| (Value::Blob(bytes), 0))
-            .into_iter()
-            .collect());
-    }
-    if tag == 261 {
-        let bytes = header.bytes(tag)?.map(<[u8]>::to_vec);
-        return Ok(bytes
-            .map(|bytes| (Value::Blob(bytes), 0))
-            .into_iter()
-            .collect());
-    }
-    let flags = if tag == REQUIRES {
-        header.numbers(REQUIRE_FLAGS)?
-    } else {
-        Vec::new()
-    };
-    let texts = header.texts(tag)?;
-    let mut keys = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let is_passed = flags
-            .get(index)
-            .is_some_and(|flags| is_for_install_only(*flags));
-        let is_trigger = matches!(tag, TRIGGERS | FILE_TRIGGERS | TRANSACTION_TRIGGERS);
-        let is_again = is_trigger && texts[..index].contains(text);
-        if !is_passed && !is_again {
-            keys.push((Value::Text(text.clone()), index));
-        }
-    }
-    Ok(keys)
-}
-
-/// Whether a need ends with the installation: nothing of it is looked for later
-/// (`isInstallPreReq` and `isErasePreReq` of rpm's `include/rpm/rpmds.h`).
-fn is_for_install_only(flags: u64) -> bool {
-    const SCRIPT_PRE: u64 = 1 << 9;
-    const SCRIPT_POST: u64 = 1 << 10;
-    const SCRIPT_PREUN: u64 = 1 << 11;
-    const SCRIPT_POSTUN: u64 = 1 << 12;
-    const RPMLIB: u64 = 1 << 24;
-    const KEYRING: u64 = 1 << 26;
-    const PRETRANS: u64 = 1 << 7;
-    const POSTTRANS: u64 = 1 << 5;
-    let at_install = SCRIPT_PRE | SCRIPT_POST | RPMLIB | KEYRING | PRETRANS | POSTTRANS;
-    flags & at_install != 0 && flags & (SCRIPT_PREUN | SCRIPT_POSTUN) == 0
 }

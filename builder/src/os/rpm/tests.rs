@@ -8,6 +8,8 @@ use crate::volume::model::MemoryVolume;
 const SQLITE: &[u8] = include_bytes!("../../../../fuzz/corpus/rpm/sqlite-512");
 const BERKELEY: &[u8] = include_bytes!("../../../../fuzz/corpus/rpm/berkeley-512");
 const BERKELEY_4096: &[u8] = include_bytes!("../../../../fuzz/corpus/rpm/berkeley-4096");
+const TREE: &[u8] = include_bytes!("../../../../fuzz/corpus/rpm/berkeley-tree-512");
+const HEADER: &[u8] = include_bytes!("../../../../fuzz/corpus/rpm/header");
 
 fn image(files: &[(&str, &[u8])]) -> Image {
     let mut volume = MemoryVolume::new();
@@ -72,4 +74,64 @@ fn a_database_that_cannot_be_read_is_not_supported() {
         assert_eq!(error.class(), Class::Unsupported);
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+#[test]
+fn a_package_is_added_to_both_kinds_of_database() {
+    let added = header::package(HEADER).expect("a header");
+    for (path, bytes) in [
+        ("/usr/lib/sysimage/rpm/rpmdb.sqlite", SQLITE),
+        ("/var/lib/rpm/Packages", BERKELEY),
+        ("/var/lib/rpm/Packages", BERKELEY_4096),
+    ] {
+        let stale = "/var/lib/rpm/__db.001";
+        let mut before = image(&[(path, bytes), (stale, b"memory")]);
+        let mut wanted = installed(&mut before).expect("sound").expect("packages");
+        let database = Database::read(&mut before).expect("sound");
+        let recorded = database.with(&[HEADER.to_vec()]).expect("has room");
+        let is_berkeley = path.ends_with("Packages");
+        assert_eq!(recorded.stale.len(), usize::from(is_berkeley));
+        let [(written, bytes)] = &recorded.files[..] else {
+            panic!("there is no index");
+        };
+        assert_eq!(written.as_str(), Some(path));
+        wanted.insert(added.name.clone(), added.version.clone());
+        let found = installed(&mut image(&[(path, bytes)])).expect("sound");
+        assert_eq!(found, Some(wanted), "{path}");
+    }
+}
+
+#[test]
+fn an_index_that_is_not_of_the_packages_is_refused() {
+    let files = [
+        ("/var/lib/rpm/Packages", BERKELEY),
+        ("/var/lib/rpm/Name", TREE),
+    ];
+    let database = Database::read(&mut image(&files)).expect("each is sound");
+    let error = database.with(&[]).expect_err("of other packages");
+    assert_eq!(error.class(), Class::CheckFailed);
+    assert!(
+        error.to_string().contains("its index Name names"),
+        "{error}"
+    );
+}
+
+#[test]
+fn only_what_rpm_writes_in_berkeley_db_is_written_anew() {
+    // Version, flags of the first page, flags, parts, the function that hashes.
+    for (at, byte) in [(16, 8), (16, 10), (26, 2), (48, 1), (36, 1)] {
+        let mut bytes = BERKELEY.to_vec();
+        bytes[at] = byte;
+        let error = Database::read(&mut image(&[("/var/lib/rpm/Packages", &bytes)]));
+        let error = error.expect_err("not understood");
+        assert_eq!(error.class(), Class::Unsupported, "{at}");
+        assert!(error.hint_text().is_some());
+    }
+    let mut bytes = BERKELEY.to_vec();
+    bytes[92] ^= 1;
+    let error = Database::read(&mut image(&[("/var/lib/rpm/Packages", &bytes)]));
+    assert_eq!(
+        error.expect_err("hashes otherwise").class(),
+        Class::CheckFailed
+    );
 }

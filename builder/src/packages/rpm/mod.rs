@@ -6,6 +6,7 @@
 //! and links is not looked at.
 
 pub mod capability;
+pub mod condition;
 pub mod dependency;
 pub mod header;
 mod payload;

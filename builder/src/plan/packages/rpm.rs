@@ -106,8 +106,14 @@ pub(super) fn plan(
     let time = u32::try_from(inputs.epoch).unwrap_or_default();
     let headers: Vec<Vec<u8>> = rpms.iter().map(|(_, rpm)| rpm.installed(time)).collect();
     let reasons: Vec<String> = rpms.iter().map(|(package, _)| reason(package)).collect();
-    let (path, bytes) = database.with(&headers)?;
-    draft.edit_bytes(&path, bytes, &reasons.join(", "))?;
+    let recorded = database.with(&headers)?;
+    let reason = reasons.join(", ");
+    for (path, bytes) in recorded.files {
+        draft.edit_bytes(&path, bytes, &reason)?;
+    }
+    for path in recorded.stale {
+        draft.remove(&path, &reason)?;
+    }
     Ok(Wishes::default())
 }
 
