@@ -15,11 +15,11 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 pub const NODEKILN_CACHE: &str = "NODEKILN_CACHE";
 /// The first-boot program to bake, instead of the one that came along.
 pub const NODEKILN_FIRSTBOOT: &str = "NODEKILN_FIRSTBOOT";
-/// The agent that edits XFS, instead of the one that came along.
+/// The agent that edits file systems in a guest kernel, instead of the one that came along.
 pub const NODEKILN_AGENT: &str = "NODEKILN_AGENT";
-/// The guest kernel that edits XFS, user-mode Linux, instead of the one that is found.
+/// The guest kernel that edits file systems, user-mode Linux, instead of the one that is found.
 pub const NODEKILN_UML_KERNEL: &str = "NODEKILN_UML_KERNEL";
-/// The kernel of a distribution for the machine that edits XFS where user-mode Linux cannot.
+/// The kernel of a distribution for the machine that edits them where user-mode Linux cannot.
 pub const NODEKILN_VM_KERNEL: &str = "NODEKILN_VM_KERNEL";
 /// No colours, whatever its value. See <https://no-color.org/>.
 pub const NO_COLOR: &str = "NO_COLOR";

@@ -9,6 +9,7 @@ pub mod container_image;
 pub mod damage;
 pub mod debian_base;
 pub mod debian_package;
+pub mod fat;
 pub mod first_boot;
 pub mod joining;
 pub mod judges;

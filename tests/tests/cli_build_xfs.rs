@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use nodekiln_tests::command::{Ran, Running, Workshop};
 use nodekiln_tests::program::run;
-use nodekiln_tests::small_base::{self, MIB, ROOT_SIZE, ROOT_START, assert_sound, text};
+use nodekiln_tests::small_base::{
+    self, ESP_SIZE, ESP_START, MIB, ROOT_SIZE, ROOT_START, assert_sound, text,
+};
 use nodekiln_tests::xfs::{self, SIZE, agent, by_hand, check};
 
 /// A workshop whose base has an XFS root; the command and the agent lie in it, for users
@@ -293,6 +295,60 @@ fn the_guest_kernel_edits_ext4_too_when_asked() {
     let build = workshop.path(ran.json()["folder"].as_str().expect("a folder"));
     assert!(ran.stderr.contains("asked for"), "{}", ran.stderr);
     assert_sound(&build.join("small.raw"), ROOT_SIZE, workshop.folder());
+}
+
+#[test]
+fn the_guest_kernel_edits_the_esp_too_when_asked() {
+    let workshop = Workshop::new();
+    let loader = small_base::program(700_001, 9);
+    for (path, content) in [
+        ("BOOT/BOOTX64.EFI", &loader[..]),
+        ("a long name.cfg", b"set\n"),
+    ] {
+        let path = workshop.path("esp/boot/efi/EFI").join(path);
+        fs::create_dir_all(path.parent().expect("has a folder")).expect("creates");
+        fs::write(path, content).expect("writes");
+    }
+    workshop.write_profile(
+        "base.raw",
+        "  overlays: [common, linux, esp]\n  outputs: [{format: raw}]\n",
+    );
+    workshop.lock().succeeded();
+    let mut trees = Vec::new();
+    for engine in ["agent", "in-process"] {
+        let mut command = workshop.command(&["build", "--offline", "--engine", engine]);
+        command.env("NODEKILN_AGENT", agent());
+        let ran = Ran::from(command.args(["--format", "json"]).output().expect("runs"));
+        let ran = ran.succeeded();
+        let build = workshop.path(ran.json()["folder"].as_str().expect("a folder"));
+        let image = build.join("small.raw");
+        assert_sound(&image, ROOT_SIZE, workshop.folder());
+        let esp = workshop.path("esp.fat");
+        small_base::cut(&image, ESP_START, ESP_SIZE, &esp);
+        let copy = workshop.path("copy");
+        run(
+            "mcopy",
+            &[
+                "-n",
+                "-i",
+                text(&esp),
+                "::EFI/BOOT/BOOTX64.EFI",
+                text(&copy),
+            ],
+        );
+        assert!(fs::read(&copy).expect("read") == loader, "{engine}");
+        fs::remove_file(copy).expect("removed");
+        let shown = run("mtype", &["-i", text(&esp), "::EFI/a long name.cfg"]);
+        assert_eq!(shown, "set\n", "{engine}");
+        trees.push((
+            run("mdir", &["-i", text(&esp), "-a", "-b", "-/", "::/"]),
+            run("mdir", &["-i", text(&esp), "-a", "::/EFI/BOOT"]),
+        ));
+        let verified = workshop.command(&["verify", text(&build)]).output();
+        Ran::from(verified.expect("runs")).succeeded();
+        fs::remove_dir_all(build).expect("removed");
+    }
+    assert_eq!(trees[0], trees[1], "names, sizes and times");
 }
 
 /// The command and its environment, on the processors `cpus` alone.

@@ -2,112 +2,15 @@
 //! the operations mean, mtools and another crate say what is there.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
 
-use nodekiln::ImagePath;
-use nodekiln::volume::{Access, FileSystem, Kind, Problem, problem};
+use nodekiln::volume::{Access, FileSystem, Problem, problem};
+use nodekiln_tests::fat::{LAYOUTS, check, make, read_by_another, reduced};
 use nodekiln_tests::sequences::{Abilities, apply, sequence};
 use nodekiln_tests::volumes::{
-    EPOCH, Node, at, blank, bytes, content, in_process, must, plain, run, through_kernel, tree,
+    EPOCH, at, blank, bytes, content, in_process, must, plain, run, through_kernel, tree,
 };
-
-/// mkfs.vfat's arguments, size in bytes, whether the other reader opens it.
-const FAT: &[(&str, &[&str], u64, bool)] = &[
-    ("FAT12", &["-F", "12"], 4 << 20, true),
-    ("FAT16", &["-F", "16"], 32 << 20, true),
-    ("FAT32", &["-F", "32", "-s", "1"], 40 << 20, true),
-    ("a small FAT32", &["-F", "32"], 24 << 20, false),
-    (
-        "sectors of 4 KiB",
-        &["-F", "16", "-S", "4096", "-s", "1"],
-        32 << 20,
-        true,
-    ),
-];
-
-fn make_fat(folder: &Path, name: &str, options: &[&str], size: u64) -> PathBuf {
-    let image = blank(folder, &name.replace(' ', "-"), size);
-    let mut arguments = vec!["--invariant", "-i", "1a2b3c4d", "-n", "UEFI"];
-    arguments.extend_from_slice(options);
-    must("mkfs.vfat", &arguments, &image);
-    image
-}
-
-fn check_fat(image: &Path) {
-    must("fsck.vfat", &["-n"], image);
-}
-
-/// What FAT keeps of a tree: kind, size, content, and the time in steps of two
-/// seconds.
-fn reduced(tree: &BTreeMap<ImagePath, Node>) -> BTreeMap<ImagePath, (Kind, u64, Vec<u8>, i64)> {
-    tree.iter()
-        .filter(|(path, _)| !path.is_root() && path.as_str() != Some("/lost+found"))
-        .map(|(path, node)| {
-            let seconds = node.metadata.attributes.modified.seconds / 2 * 2;
-            let kept = (
-                node.metadata.kind,
-                node.metadata.size,
-                node.content.clone(),
-                seconds,
-            );
-            (path.clone(), kept)
-        })
-        .collect()
-}
-
-/// The same, as the crate `fatfs` reads it (without times).
-fn read_by_another(image: &Path) -> BTreeMap<ImagePath, (Kind, u64)> {
-    let file = std::fs::File::open(image).expect("opened");
-    let volume = fatfs::FileSystem::new(ReadOnly(file), fatfs::FsOptions::new()).expect("opened");
-    let mut found = BTreeMap::new();
-    let mut left = vec![(ImagePath::root(), volume.root_dir())];
-    while let Some((path, folder)) = left.pop() {
-        for entry in folder.iter() {
-            let entry = entry.expect("entry read");
-            let name = entry.file_name();
-            if name == "." || name == ".." {
-                continue;
-            }
-            let path = path.join(&name).expect("sound");
-            if entry.is_dir() {
-                found.insert(path.clone(), (Kind::Directory, 0));
-                left.push((path, entry.to_dir()));
-            } else {
-                let mut data = Vec::new();
-                entry.to_file().read_to_end(&mut data).expect("file read");
-                assert_eq!(data.len() as u64, entry.len());
-                found.insert(path, (Kind::File, entry.len()));
-            }
-        }
-    }
-    found
-}
-
-/// fatfs wants to write; nothing may.
-struct ReadOnly(std::fs::File);
-
-impl std::io::Read for ReadOnly {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl std::io::Write for ReadOnly {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl std::io::Seek for ReadOnly {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        self.0.seek(to)
-    }
-}
 
 #[test]
 fn random_sequences_on_fat_mean_what_they_mean_on_ext4() {
@@ -119,8 +22,8 @@ fn random_sequences_on_fat_mean_what_they_mean_on_ext4() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(500);
     for seed in 10_000..10_000 + wanted / 10 {
-        let (name, options, size, other_reads) = FAT[(seed % FAT.len() as u64) as usize];
-        let image = make_fat(folder.path(), &format!("fat-{seed}"), options, size);
+        let (name, options, size, other_reads) = LAYOUTS[(seed % LAYOUTS.len() as u64) as usize];
+        let image = make(folder.path(), &format!("fat-{seed}"), options, size);
         let base = std::fs::read(&image).expect("read");
         let oracle_image = folder.path().join("oracle");
         std::fs::copy(&oracle_base, &oracle_image).expect("copied");
@@ -150,7 +53,7 @@ fn random_sequences_on_fat_mean_what_they_mean_on_ext4() {
         assert_eq!(ours.len(), expected.len(), "{name}, seed {seed}");
         volume.finish().expect("finished");
         oracle.finish().expect("unmounted");
-        check_fat(&image);
+        check(&image);
         if other_reads {
             let seen = read_by_another(&image);
             let ours: BTreeMap<_, _> = ours
@@ -177,8 +80,8 @@ fn random_sequences_on_fat_mean_what_they_mean_on_ext4() {
 #[test]
 fn mtools_reads_what_was_written() {
     let folder = tempfile::tempdir().expect("folder");
-    for (name, options, size, other_reads) in FAT {
-        let image = make_fat(folder.path(), name, options, *size);
+    for (name, options, size, other_reads) in LAYOUTS {
+        let image = make(folder.path(), name, options, *size);
         let mut volume = in_process(&image).expect(name);
         assert_eq!(volume.identity().file_system, FileSystem::Fat);
         assert_eq!(volume.identity().label, "UEFI", "{name}");
@@ -210,7 +113,7 @@ fn mtools_reads_what_was_written() {
         let names = volume.read_directory(&at("/EFI")).expect(name);
         assert_eq!(names[1].name, b"ubuntu with a long name");
         volume.finish().expect(name);
-        check_fat(&image);
+        check(&image);
         if !other_reads {
             // mtools opens no FAT32 of fewer than 65,525 clusters, edited or not.
             let listing = must("fsck.vfat", &["-n", "-l"], &image);
@@ -241,7 +144,7 @@ fn mtools_reads_what_was_written() {
 #[test]
 fn what_fat_cannot_hold_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
-    let image = make_fat(folder.path(), "fat", &["-F", "16"], 16 << 20);
+    let image = make(folder.path(), "fat", &["-F", "16"], 16 << 20);
     let mut volume = in_process(&image).expect("opened");
     let mut labelled = plain(0o644);
     labelled
@@ -289,13 +192,13 @@ fn what_fat_cannot_hold_is_refused() {
         b"all"
     );
     volume.finish().expect("finished");
-    check_fat(&image);
+    check(&image);
 }
 
 #[test]
 fn damaged_fat_is_refused_and_a_mere_mark_is_not() {
     let folder = tempfile::tempdir().expect("folder");
-    let image = make_fat(folder.path(), "fat", &["-F", "16"], 16 << 20);
+    let image = make(folder.path(), "fat", &["-F", "16"], 16 << 20);
     let mut volume = in_process(&image).expect("opened");
     let data = bytes(1, 100_000);
     for path in ["/one", "/two"] {
@@ -321,7 +224,7 @@ fn damaged_fat_is_refused_and_a_mere_mark_is_not() {
         .expect("sound")
         .finish()
         .expect("finished");
-    check_fat(&image);
+    check(&image);
     // The second table differs; a chain that is a cycle; a lost cluster.
     let reserved = usize::from(sound[14]) * 512;
     let table = usize::from(sound[22]) * 512 + usize::from(sound[23]) * 131_072;

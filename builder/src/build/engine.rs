@@ -64,9 +64,7 @@ pub(super) fn open(
         if !wanted(target) {
             return volume::open(slice, Access::Read, epoch);
         }
-        if part.file_system == FileSystem::Fat
-            || part.file_system == FileSystem::Ext4 && engine != Engine::Agent
-        {
+        if part.file_system != FileSystem::Xfs && engine != Engine::Agent {
             return volume::open(slice, Access::Write, epoch);
         }
         let place = Place {

@@ -81,7 +81,7 @@ fn bootstrap_tool(name: &str) -> Check {
     }
 }
 
-/// The kernel that edits XFS, tried.
+/// The kernel that edits XFS, and with `--engine agent` all, tried.
 fn guest_kernel() -> Check {
     let tried = Kernel::find().and_then(|kernel| {
         kernel.try_out()?;
@@ -98,8 +98,11 @@ fn guest_kernel() -> Check {
         Ok(kernel) => check(
             true,
             match kernel.instead() {
-                Some(why) => format!("{}, for bases with XFS, since {why}", kernel.name()),
-                None => format!("{}, for bases with XFS", kernel.name()),
+                Some(why) => format!(
+                    "{}, for bases with XFS and --engine agent, since {why}",
+                    kernel.name()
+                ),
+                None => format!("{}, for bases with XFS and --engine agent", kernel.name()),
             },
             None,
         ),

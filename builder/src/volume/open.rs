@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::agent::{Agent, Growth, Place};
+use super::agent::{Agent, FatAgent, Growth, Place};
 use super::ext4::{self, Ext4};
 use super::refusal::{refuse, storage_failed};
 use super::xfs::Xfs;
@@ -85,8 +85,15 @@ pub fn open_for_agent(
     epoch: Timestamp,
     grow: bool,
 ) -> Result<Box<dyn Volume>> {
-    let base = open(Arc::clone(storage), Access::Read, Timestamp::default())?;
     let growth = if grow { growth(storage)? } else { None };
+    let doing = "open the file system";
+    let kind = detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))?;
+    if kind == Some(FileSystem::Fat) {
+        return guard::open(doing, || {
+            Ok(Box::new(FatAgent::new(storage, place, epoch)?))
+        });
+    }
+    let base = open(Arc::clone(storage), Access::Read, Timestamp::default())?;
     Ok(Box::new(Agent::new(base, place, epoch, growth)?))
 }
 

@@ -40,6 +40,8 @@ pub struct Tree {
     root: OwnedFd,
     contents: Contents,
     entered: Option<Entered>,
+    /// Whether it is FAT, which keeps times alone.
+    is_fat: bool,
     names: Vec<u8>,
     value: Vec<u8>,
 }
@@ -202,12 +204,13 @@ fn keep_time<T>(folder: &OwnedFd, change: impl FnOnce() -> io::Result<T>) -> io:
 }
 
 impl Tree {
-    /// The file system mounted at `root`, and where contents come from.
-    pub fn new(root: OwnedFd, payload: Payload) -> io::Result<Self> {
+    /// The file system mounted at `root`, FAT or another, and where contents come from.
+    pub fn new(root: OwnedFd, payload: Payload, is_fat: bool) -> io::Result<Self> {
         Ok(Self {
             root,
             contents: Contents::new(payload)?,
             entered: None,
+            is_fat,
             names: vec![0; XATTR_MAX],
             value: vec![0; XATTR_MAX],
         })
@@ -335,6 +338,13 @@ impl Tree {
                 file.write_all(self.contents.read(*offset, *size)?)?;
                 Ok(file)
             }
+            // FAT takes room by writing zeros to it, and past the page cache nothing that
+            // makes a file longer.
+            Content::Area { offset, size } if self.is_fat => {
+                let mut file = place.create(OFlags::empty())?;
+                self.pour(&mut file, *offset, *size)?;
+                Ok(file)
+            }
             Content::Area { offset, size } => {
                 let file = place.create(OFlags::DIRECT)?;
                 // All the room at once: too little shows before the first byte, and the
@@ -358,21 +368,27 @@ impl Tree {
         let mut file = place.open(OFlags::WRONLY | OFlags::APPEND)?;
         match content {
             Content::Inline(bytes) => file.write_all(bytes),
-            Content::Area { offset, size } => {
-                let mut at = 0;
-                while at < *size {
-                    let piece = piece(*size - at);
-                    file.write_all(self.contents.read(offset + at, piece)?)?;
-                    at += piece;
-                }
-                Ok(())
-            }
+            Content::Area { offset, size } => self.pour(&mut file, *offset, *size),
         }
+    }
+
+    /// Writes `size` bytes of the payload, from `offset` on, through the page cache.
+    fn pour(&mut self, file: &mut File, offset: u64, size: u64) -> io::Result<()> {
+        let mut at = 0;
+        while at < size {
+            let piece = piece(size - at);
+            file.write_all(self.contents.read(offset + at, piece)?)?;
+            at += piece;
+        }
+        Ok(())
     }
 
     /// The extended attributes by name.
     fn xattrs(&mut self, object: &Object<'_>) -> Result<Xattrs, Errno> {
         let mut found = Vec::new();
+        if self.is_fat {
+            return Ok(found);
+        }
         for name in object.list(&mut self.names)?.split(|byte| *byte == 0) {
             if name.is_empty() || name.starts_with(STORED_LISTS) {
                 continue;
@@ -395,12 +411,28 @@ impl Tree {
         })
     }
 
-    /// Makes all attributes those that are wanted, and no others.
+    /// Makes all attributes those that are wanted, and no others. FAT keeps the time.
     fn dress(&mut self, place: &Place<'_>, wanted: &Attributes) -> io::Result<()> {
         self.dress_object(&Object::Named(place, place.path()), wanted)
     }
 
     fn dress_object(&mut self, object: &Object<'_>, wanted: &Attributes) -> io::Result<()> {
+        if !self.is_fat {
+            self.own(object, wanted)?;
+        }
+        let time = Timespec {
+            tv_sec: wanted.seconds,
+            tv_nsec: wanted.nanoseconds.into(),
+        };
+        object.set_times(&Timestamps {
+            last_access: time,
+            last_modification: time,
+        })?;
+        Ok(())
+    }
+
+    /// Owner, mode and extended attributes.
+    fn own(&mut self, object: &Object<'_>, wanted: &Attributes) -> Result<(), Errno> {
         object.own(wanted)?;
         let present = self.xattrs(object)?;
         for (name, _) in &present {
@@ -420,14 +452,6 @@ impl Tree {
             // An access control list changes the mode behind our back.
             object.set_mode(wanted.mode)?;
         }
-        let time = Timespec {
-            tv_sec: wanted.seconds,
-            tv_nsec: wanted.nanoseconds.into(),
-        };
-        object.set_times(&Timestamps {
-            last_access: time,
-            last_modification: time,
-        })?;
         Ok(())
     }
 }

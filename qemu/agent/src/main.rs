@@ -9,6 +9,7 @@ mod disk;
 mod disks;
 mod grow;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -46,6 +47,11 @@ const FLAGS: MountFlags = MountFlags::NOATIME
     .union(MountFlags::NODEV)
     .union(MountFlags::NOSUID)
     .union(MountFlags::NOEXEC);
+/// FAT as Linux mounts it with long names.
+const FAT: &str = "vfat";
+/// Names are UTF-8, and short ones lower case where they are marked so; times are UTC.
+/// What a kernel takes by itself differs from one to the next.
+const FAT_OPTIONS: &CStr = c"utf8=1,shortname=mixed,tz=UTC,codepage=437,iocharset=iso8859-1";
 /// Changes after which they are written: fewer than fill the log's buffers in memory.
 const WRITTEN_AFTER: u64 = 64;
 /// Changes after which the log is emptied: fewer than fill the smallest log.
@@ -102,7 +108,7 @@ fn main() {
 /// The file systems that a program expects of a kernel.
 fn surroundings() -> Result<(), Failure> {
     for (kind, path) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
-        mount(kind, path, kind, MountFlags::empty())
+        mount(kind, path, kind, MountFlags::empty(), None)
             .map_err(|error| Failure::new(Stage::Mount, format!("mount {path}"), &error))?;
     }
     for (path, value) in SETTINGS {
@@ -131,9 +137,15 @@ fn modules() -> io::Result<()> {
     Ok(())
 }
 
-fn mount(source: &str, path: &str, kind: &str, flags: MountFlags) -> io::Result<()> {
+fn mount(
+    source: &str,
+    path: &str,
+    kind: &str,
+    flags: MountFlags,
+    options: Option<&CStr>,
+) -> io::Result<()> {
     std::fs::create_dir_all(path)?;
-    rustix::mount::mount(source, path, kind, flags, None).map_err(io::Error::from)
+    rustix::mount::mount(source, path, kind, flags, options).map_err(io::Error::from)
 }
 
 /// Gives the number of operations.
@@ -154,7 +166,9 @@ fn work(disks: &Disks, identity: &mut [u8; 32]) -> Result<u64, Failure> {
     let device = disks
         .partition(header.start, header.size)
         .map_err(|error| Failure::new(Stage::Mount, "find the partition", &error))?;
-    mount(&device.to_string_lossy(), ROOT, &header.file_system, FLAGS).map_err(|error| {
+    let kind = &header.file_system[..];
+    let options = (kind == FAT).then_some(FAT_OPTIONS);
+    mount(&device.to_string_lossy(), ROOT, kind, FLAGS, options).map_err(|error| {
         Failure::new(
             Stage::Mount,
             format!("mount {}", header.file_system),
@@ -183,7 +197,7 @@ fn operations(header: &Header, payload: Payload, root: OwnedFd) -> Result<u64, F
     let mut list = payload
         .list(header)
         .map_err(|error| Failure::new(Stage::Operation, "read the list", &error))?;
-    let mut tree = Tree::new(root, payload)
+    let mut tree = Tree::new(root, payload, header.file_system == FAT)
         .map_err(|error| Failure::new(Stage::Mount, "read the payload", &error))?;
     for number in 0..header.operations {
         let operation = nodekiln_agent::Operation::read(&mut list).map_err(|error| Failure {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use nodekiln_agent::{BLOCK, Outcome};
 
-use super::cpio;
 use super::machine::Machine;
+use super::{cpio, modules};
 use crate::environment;
 use crate::error::{Class, Context as _, Error, Result};
 use crate::progress::{Progress, Silent};
@@ -85,7 +85,7 @@ impl Kernel {
     pub fn find() -> Result<Self> {
         if !cfg!(target_arch = "x86_64") {
             return Err(Error::unsupported(
-                "edit XFS without root: the agent is built for x86-64 alone",
+                "edit file systems by a guest kernel: the agent is built for x86-64 alone",
             )
             .hint("build on x86-64, or as root with --engine mount"));
         }
@@ -208,6 +208,13 @@ impl Kernel {
     ) -> Result<Outcome> {
         let doing = || "prepare the guest kernel".to_owned();
         let modules = match &self.guest {
+            // Distributions build XFS and ext4 in.
+            Guest::Process(program) if disks.file_system == "vfat" => {
+                match modules::of_program(program) {
+                    Some(folder) => modules::load(&folder, &modules::of_file_system("vfat"))?,
+                    None => Vec::new(),
+                }
+            }
             Guest::Process(_) => Vec::new(),
             Guest::Machine(machine) => machine.modules(disks.file_system)?,
         };
@@ -236,14 +243,15 @@ impl Kernel {
             .env("HOME", folder)
             .in_folder(folder)
             .limit(limit);
-        let finished = task.run_stoppable(progress).map_err(|error| {
-            if error.class() == Class::Interrupted {
-                return error;
-            }
-            error.context("run the guest kernel that edits XFS").hint(
+        let finished =
+            task.run_stoppable(progress).map_err(|error| {
+                if error.class() == Class::Interrupted {
+                    return error;
+                }
+                error.context("run the guest kernel that edits the file system").hint(
                 "nodekiln doctor tells what it lacks; as root, --engine mount does without it",
             )
-        })?;
+            })?;
         drop(file);
         let block = std::fs::read(&answer).doing(|| "read the agent's answer".to_owned())?;
         Outcome::decode(&block).map_err(|malformed| died(&finished, malformed))
@@ -291,7 +299,7 @@ fn died(finished: &Finished, malformed: nodekiln_agent::Malformed) -> Error {
     let from = said.ceil_char_boundary(said.len().saturating_sub(SHOWN));
     Error::new(
         Class::Environment,
-        format!("edit XFS: the guest kernel ended {ended} before it was done ({malformed})"),
+        format!("edit the file system: the guest kernel ended {ended} before it was done ({malformed})"),
     )
     .caused_by(if said.is_empty() {
         "it said nothing".to_owned()
@@ -308,7 +316,7 @@ fn find_program() -> Result<PathBuf> {
             Ok(named)
         } else {
             Err(Error::environment(format!(
-                "edit XFS without root: {}, the guest kernel that {} names, is no file",
+                "edit file systems without root: {}, the guest kernel that {} names, is no file",
                 named.display(),
                 environment::NODEKILN_UML_KERNEL
             ))
@@ -321,7 +329,7 @@ fn find_program() -> Result<PathBuf> {
         .or_else(|| installed(PROGRAM))
         .ok_or_else(|| {
             Error::environment(format!(
-                "edit XFS without root: {PROGRAM} is not installed"
+                "edit file systems by a guest kernel: {PROGRAM} is not installed"
             ))
             .hint("install the package user-mode-linux (Debian, Ubuntu), or build as root with --engine mount")
         })

@@ -4,13 +4,12 @@
 //! `/lib/modules`, and emulates in software: a machine that cannot run user-mode Linux
 //! seldom lets anybody use KVM.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::cpio::Module;
-use super::installed;
+use super::{installed, modules};
 use crate::environment;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 
 /// The emulator.
 const EMULATOR: &str = "qemu-system-x86_64";
@@ -21,9 +20,8 @@ const TRANSLATED: u64 = 32;
 /// What the kernel does for safety from other programs: there are none, and where every
 /// change of address spaces is emulated it takes a third of the time.
 const UNGUARDED: &str = "mitigations=off init_on_alloc=0 nokaslr";
-/// Largest list of modules, and largest module, in bytes.
-const LONGEST_LIST: u64 = 8 << 20;
-const LARGEST_MODULE: u64 = 32 << 20;
+/// What finds the disks: modules, where they are not built in.
+const DISKS: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_intel", "crc32c_generic"];
 
 /// A machine that can be started.
 #[derive(Debug, Clone)]
@@ -46,7 +44,7 @@ impl Machine {
         let kernel = match named {
             Some(named) => PathBuf::from(named),
             None => newest(Path::new("/boot")).ok_or_else(|| {
-                Error::environment("edit XFS in a machine: no kernel in /boot can be read")
+                Error::environment("edit file systems in a machine: no kernel in /boot can be read")
                     .hint(format!(
                         "name one with {}: a vmlinuz of a distribution beside the folder lib/modules of its modules",
                         environment::NODEKILN_VM_KERNEL
@@ -63,13 +61,13 @@ impl Machine {
     pub(super) fn of(kernel: PathBuf) -> Result<Self> {
         let emulator = installed(EMULATOR).ok_or_else(|| {
             Error::environment(format!(
-                "edit XFS in a machine: {EMULATOR} is not installed"
+                "edit file systems in a machine: {EMULATOR} is not installed"
             ))
             .hint("install the package qemu-system-x86")
         })?;
         let modules = modules_of(&kernel).ok_or_else(|| {
             Error::environment(format!(
-                "edit XFS in a machine: the modules of the kernel {} are not to be found",
+                "edit file systems in a machine: the modules of the kernel {} are not to be found",
                 kernel.display()
             ))
             .hint("keep its name, vmlinuz-VERSION, and lay its modules into ../lib/modules/VERSION from it, or /lib/modules/VERSION")
@@ -96,28 +94,9 @@ impl Machine {
     /// # Errors
     /// When they cannot be read.
     pub(super) fn modules(&self, file_system: &str) -> Result<Vec<Module>> {
-        let list = self.modules.join("modules.dep");
-        let text = read(&list, LONGEST_LIST)?;
-        let text = String::from_utf8_lossy(&text);
-        let wanted = [
-            "virtio_pci",
-            "virtio_blk",
-            "crc32c_intel",
-            "crc32c_generic",
-            file_system,
-        ];
-        let mut wanted = wanted.to_vec();
-        if file_system == "vfat" {
-            wanted.extend(["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"]);
-        }
-        in_order(&text, &wanted)
-            .into_iter()
-            .map(|path| {
-                let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
-                let content = read(&self.modules.join(&path), LARGEST_MODULE)?;
-                Ok(Module { name, content })
-            })
-            .collect()
+        let mut wanted = DISKS.to_vec();
+        wanted.extend(modules::of_file_system(file_system));
+        modules::load(&self.modules, &wanted)
     }
 
     /// Its arguments. The disks are names in the folder of the run, but for the image.
@@ -165,11 +144,10 @@ impl Machine {
 /// Where the modules of a kernel lie, by its place and name.
 fn modules_of(kernel: &Path) -> Option<PathBuf> {
     let folder = kernel.parent()?;
-    let has_list = |folder: &PathBuf| folder.join("modules.dep").is_file();
     let name = kernel.file_name()?.to_str()?;
     let Some(version) = name.strip_prefix("vmlinuz-") else {
         // Fedora keeps a kernel among its modules.
-        return Some(folder.to_owned()).filter(has_list);
+        return Some(folder.to_owned()).filter(|folder| modules::has_list(folder));
     };
     [
         folder.join("../lib/modules"),
@@ -178,7 +156,7 @@ fn modules_of(kernel: &Path) -> Option<PathBuf> {
     ]
     .map(|modules| modules.join(version))
     .into_iter()
-    .find(has_list)
+    .find(|folder| modules::has_list(folder))
 }
 
 /// The newest kernel in `folder` that can be read and has its modules.
@@ -202,75 +180,9 @@ fn numbers(name: &str) -> Vec<u64> {
         .collect()
 }
 
-/// The paths of the modules `wanted` and of what they need, each after what it needs.
-/// What `list` (`modules.dep`) does not name is built in, or not needed.
-fn in_order(list: &str, wanted: &[&str]) -> Vec<String> {
-    let name = |path: &str| {
-        let file = path.rsplit('/').next().unwrap_or(path);
-        file.split('.').next().unwrap_or(file).replace('-', "_")
-    };
-    let known: HashMap<String, (&str, &str)> = list
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(path, needs)| (name(path), (path, needs)))
-        .collect();
-    let mut taken = HashSet::new();
-    let mut order = Vec::new();
-    for wanted in wanted {
-        let Some((path, needs)) = known.get(*wanted) else {
-            continue;
-        };
-        // depmod lists what has to be there first last, with all that is needed for it.
-        let needed = needs.split_whitespace().rev();
-        for path in needed.chain([*path]) {
-            if taken.insert(path) {
-                order.push(path.to_owned());
-            }
-        }
-    }
-    order
-}
-
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let doing = || format!("read {}", path.display());
-    let mut content = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(most + 1).read_to_end(&mut content))
-        .doing(doing)?;
-    if content.len() as u64 > most {
-        return Err(Error::environment(format!(
-            "{}: it has more than {most} bytes",
-            doing()
-        )));
-    }
-    Ok(content)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn modules_come_after_what_they_need() {
-        let list = "kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko.xz kernel/lib/base.ko.xz\n\
-                    kernel/lib/libcrc32c.ko.xz: kernel/lib/base.ko.xz\n\
-                    kernel/lib/base.ko.xz:\n\
-                    kernel/drivers/block/virtio_blk.ko.xz: kernel/lib/base.ko.xz\n\
-                    kernel/arch/crc32c-intel.ko.xz:\nno line\n";
-        let wanted = ["virtio_pci", "virtio_blk", "crc32c_intel", "xfs"];
-        assert_eq!(
-            in_order(list, &wanted),
-            [
-                "kernel/lib/base.ko.xz",
-                "kernel/drivers/block/virtio_blk.ko.xz",
-                "kernel/arch/crc32c-intel.ko.xz",
-                "kernel/lib/libcrc32c.ko.xz",
-                "kernel/fs/xfs/xfs.ko.xz",
-            ]
-        );
-        assert_eq!(in_order("", &wanted), Vec::<String>::new());
-    }
 
     #[test]
     fn the_newest_kernel_with_modules_is_found() {

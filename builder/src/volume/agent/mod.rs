@@ -7,12 +7,15 @@
 //! what it did, and reads the result back by other code than that which wrote it.
 
 mod cpio;
+mod fat;
 mod kernel;
 mod machine;
+mod modules;
 mod pending;
 mod program;
 mod spool;
 
+pub use fat::FatAgent;
 pub use kernel::{Kernel, installed, is_fit};
 
 use std::collections::BTreeMap;
@@ -190,18 +193,23 @@ fn run(place: &Place, spool: &mut Spool, header: Header, progress: &dyn Progress
 
 /// Has nothing left in the log of an XFS that was unmounted.
 fn settle_log(place: &Place) -> Result<()> {
-    let doing = || "empty the log of the file system".to_owned();
+    let doing = "empty the log of the file system";
+    let part = partition(place, doing)?;
+    guard::catch(doing, || Xfs::settle_log(&part)).map(drop)
+}
+
+/// The partition, to be changed by this process.
+fn partition(place: &Place, doing: &str) -> Result<Arc<dyn Storage>> {
+    let doing = || doing.to_owned();
     let file = File::options()
         .read(true)
         .write(true)
         .open(&place.image)
         .doing(doing)?;
     let whole = Arc::new(RawFile::writable(file).doing(doing)?);
-    let part: Arc<dyn Storage> = Arc::new(Slice::new(whole, place.range.clone()).doing(doing)?);
-    guard::catch("empty the log of the file system", || {
-        Xfs::settle_log(&part)
-    })
-    .map(drop)
+    Ok(Arc::new(
+        Slice::new(whole, place.range.clone()).doing(doing)?,
+    ))
 }
 
 /// Attributes as the kernel will have them.
@@ -263,6 +271,11 @@ fn judge(outcome: &Outcome, identity: [u8; 32], operations: u64) -> Result<()> {
         return Err(Error::new(Class::Environment, doing));
     }
     Err(match (outcome.stage, errno) {
+        (Stage::Mount, Errno::NODEV) => Error::new(
+            Class::Environment,
+            format!("{doing}: the guest kernel has no driver for it, built in or as a module"),
+        )
+        .hint("take another: scripts/build-guest-kernel makes one, and the package user-mode-linux brings its modules"),
         // What XFS says of features and geometry that it does not take.
         (Stage::Mount, Errno::INVAL) => refuse(
             Problem::NotSupported,

@@ -15,7 +15,7 @@ const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent-x86_64")
 /// As [`Carried::find`].
 pub(super) fn find() -> Result<Vec<u8>> {
     let carried = Carried {
-        what: "the agent, which edits XFS",
+        what: "the agent, which edits file systems in a guest kernel",
         embedded: EMBEDDED,
         name: "agent-x86_64".to_owned(),
         architecture: Architecture::X86_64,

@@ -133,6 +133,18 @@ impl Spool {
         Ok(taken)
     }
 
+    /// A content that was taken, from its beginning.
+    pub(super) fn reader<'a>(&'a self, content: &'a Content) -> Box<dyn Read + 'a> {
+        match content {
+            Content::Inline(bytes) => Box::new(bytes.as_slice()),
+            Content::Area { offset, size } => Box::new(Area {
+                file: &self.file,
+                at: *offset,
+                end: offset + size,
+            }),
+        }
+    }
+
     /// Copies a content that was taken.
     pub(super) fn copy(
         &self,
@@ -157,6 +169,15 @@ impl Spool {
         Ok(())
     }
 
+    /// The operations so far.
+    #[cfg(test)]
+    pub(super) fn operations(&self) -> Vec<Operation> {
+        let mut list = self.list.as_slice();
+        (0..self.operations)
+            .map(|_| Operation::read(&mut list).expect("as it was written"))
+            .collect()
+    }
+
     /// Writes list and header.
     pub(super) fn finish(&mut self, mut header: Header) -> Result<Payload> {
         let doing = || "write the list of changes".to_owned();
@@ -178,5 +199,22 @@ impl Spool {
             operations: self.operations,
             contents: self.contents,
         })
+    }
+}
+
+/// A part of a file, read from its beginning.
+struct Area<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Area<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let piece = buffer.len().min(left);
+        let got = self.file.read_at(&mut buffer[..piece], self.at)?;
+        self.at += got as u64;
+        Ok(got)
     }
 }

@@ -32,6 +32,7 @@ use self::directory::{Entry, Slots, Stamp};
 use self::layout::Layout;
 use self::table::Table;
 use self::tree::Folder;
+pub(in crate::volume) use self::tree::Listing;
 use super::content::{at_its_end, read_exactly};
 use super::refusal::{refuse, storage_failed};
 use super::{

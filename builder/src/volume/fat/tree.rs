@@ -1,11 +1,19 @@
 //! Paths, folders and the names in them.
 
+use std::collections::BTreeMap;
+
 use super::directory::{Entry, LARGEST, Slots};
 use super::{Fat, name};
 use crate::error::Result;
 use crate::image_path::ImagePath;
-use crate::volume::Problem;
 use crate::volume::refusal::{refuse, storage_failed};
+use crate::volume::{Kind, Problem};
+
+/// Most bytes of paths that a listing holds.
+const LONGEST_LISTING: usize = 64 << 20;
+
+/// Everything in a volume: kind, and size in bytes.
+pub(in crate::volume) type Listing = BTreeMap<ImagePath, (Kind, u32)>;
 
 /// A folder and where it lies.
 #[derive(Debug, Clone)]
@@ -166,6 +174,61 @@ impl Fat {
             folder = self.enter(&entry, doing)?;
         }
         Ok(folder)
+    }
+
+    /// Kind and size of everything below the root.
+    ///
+    /// # Errors
+    /// [`Problem::Damaged`]; [`Problem::NotSupported`] when the paths are too many or too
+    /// long to be kept.
+    pub(in crate::volume) fn listing(&self) -> Result<Listing> {
+        let doing = "list the FAT file system";
+        let mut found = Listing::new();
+        let mut bytes = 0;
+        let mut left = vec![(ImagePath::root(), self.root())];
+        while let Some((path, folder)) = left.pop() {
+            for entry in self.read_folder(&folder, doing)?.entries() {
+                let path = path.join(&entry.name)?;
+                bytes += path.as_bytes().len();
+                if bytes > LONGEST_LISTING {
+                    let text = format!("its paths have more than {LONGEST_LISTING} bytes");
+                    return Err(refuse(Problem::NotSupported, doing, text));
+                }
+                let kind = if entry.folder {
+                    left.push((path.clone(), self.enter(&entry, doing)?));
+                    Kind::Directory
+                } else {
+                    Kind::File
+                };
+                // Linux and others differ on what a folder's size is.
+                let size = if entry.folder { 0 } else { entry.size };
+                found.insert(path, (kind, size));
+            }
+        }
+        Ok(found)
+    }
+
+    /// `path` with each name as its folder has it: without regard to case, and by short
+    /// names, more than one path leads to a place. What is not there stays as it is given.
+    pub(in crate::volume) fn spelled(&self, path: &ImagePath, doing: &str) -> Result<ImagePath> {
+        let mut folder = Some(self.root());
+        let mut spelled = ImagePath::root();
+        for component in path.components() {
+            let entry = match folder.take() {
+                Some(folder) => Self::look_up(&self.read_folder(&folder, doing)?, component),
+                None => None,
+            };
+            match entry {
+                Some(entry) => {
+                    spelled = spelled.join(&entry.name)?;
+                    if entry.folder {
+                        folder = Some(self.enter(&entry, doing)?);
+                    }
+                }
+                None => spelled = spelled.join(component)?,
+            }
+        }
+        Ok(spelled)
     }
 
     /// Looks `path` up; its folder must exist, and its name must be one that FAT
