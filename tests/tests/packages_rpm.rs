@@ -186,6 +186,33 @@ fn configuration_of_the_image_stays_and_a_build_is_the_same_twice() {
     );
 }
 
+#[test]
+fn triggers_and_conditions_are_keys_as_rpm_makes_them() {
+    let workshop = workshop();
+    let package = build(
+        workshop.folder(),
+        "keys",
+        "Recommends: (bash if glibc else (zsh or ksh >= 2))\nSuggests: (bash and glibc)\n\
+         Supplements: (bash unless fish)",
+        "",
+        "%filetriggerin -- /usr /lib /usr\ntrue\n%filetriggerin -P 5 -- /lib /etc\ntrue\n\
+         %transfiletriggerin -- /opt /opt\ntrue\n%triggerin -- fish, fish < 2\ntrue\n%files",
+    );
+    let reason = "allowUnsigned: true\nignoreScripts: a test of what is recorded";
+    workshop.list_packages(&[(&package, reason)]);
+    let tree = workshop.root_of(&workshop.built(&[]));
+    let before = tables(&tree);
+    for key in [
+        "Filetriggername|'/usr'",
+        "Recommendname|'!glibc'",
+        "Suggestname|'bash'",
+    ] {
+        assert!(before.iter().any(|row| row.starts_with(key)), "{key}");
+    }
+    rpm(&tree, &["--rebuilddb"]);
+    assert_eq!(tables(&tree), before);
+}
+
 const UNSIGNED: &str = "allowUnsigned: true";
 
 #[test]
