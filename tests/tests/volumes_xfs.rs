@@ -183,6 +183,28 @@ fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
     std::fs::remove_file(kernels).expect("removed");
 }
 
+#[test]
+fn a_folder_that_holds_something_is_told_as_that_by_xfs_too() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    populate(&image);
+    let refused = |volume: &mut dyn Volume| {
+        volume
+            .create_directory(&at("/empty"), &plain(0o755))
+            .expect("made");
+        let error = volume.rename(&at("/empty"), &at("/old"));
+        problem(&error.expect_err("/old holds something"))
+    };
+    let mut mounted = through_kernel(&image, Access::Write);
+    assert_eq!(refused(mounted.as_mut()), Some(Problem::NotEmpty));
+    mounted
+        .remove_directory(&at("/empty"))
+        .expect("it is empty");
+    mounted.finish().expect("unmounted");
+    let mut volume = through_agent(&image).expect("opened");
+    assert_eq!(refused(volume.as_mut()), Some(Problem::NotEmpty));
+}
+
 fn text(error: &nodekiln::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
