@@ -1,17 +1,21 @@
 //! `nodekiln boot`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
+use nodekiln::profile::model;
 use nodekiln::progress::{Progress as _, Step};
+use nodekiln::report::Manifest;
 use nodekiln::{Error, Result, environment};
 use nodekiln_qemu::{
-    AcceleratorChoice, BootOptions, FirmwareChoice, HostForward, Milestones, Network, Observer,
-    Reached, Report, Standing,
+    AcceleratorChoice, Architecture, BootOptions, FirmwareChoice, HostForward, Milestones, Network,
+    Observer, Reached, Report, Standing,
 };
 
 use super::seed::{SeedArguments, from_qemu};
@@ -19,6 +23,10 @@ use super::{Context, Reporter};
 
 const GREEN: Style = AnsiColor::Green.on_default().bold();
 const DIM: Style = Style::new().dimmed();
+/// What a build lays beside its images.
+const MANIFEST: &str = "manifest.json";
+/// Largest manifest that is read, in bytes.
+const LARGEST_MANIFEST: u64 = 16 << 20;
 
 /// Boot an image in QEMU, follow it to a running kubelet, and tell how it went
 ///
@@ -31,6 +39,10 @@ pub struct Boot {
     image: PathBuf,
     #[command(flatten)]
     seed: SeedArguments,
+    /// What the image is made for [default: what the manifest beside it says, else that
+    /// of this machine]
+    #[arg(long, value_enum, value_name = "NAME")]
+    architecture: Option<MadeFor>,
     /// UEFI firmware code to use instead of the distribution's; or `bios`, or
     /// `secure-boot`
     #[arg(long, value_name = "FILE")]
@@ -78,6 +90,35 @@ pub struct Boot {
     /// Write the report here, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MadeFor {
+    /// AMD64
+    #[value(name = "x86_64")]
+    X86_64,
+    /// 64-bit Arm
+    Arm64,
+}
+
+impl MadeFor {
+    /// What the manifest says that a build laid beside `image`. One that does not know
+    /// the image says nothing of it.
+    fn by_manifest(image: &Path) -> Option<Self> {
+        let name = image.file_name()?.to_str()?;
+        let mut text = Vec::new();
+        File::open(image.with_file_name(MANIFEST))
+            .ok()?
+            .take(LARGEST_MANIFEST)
+            .read_to_end(&mut text)
+            .ok()?;
+        let manifest = Manifest::parse(&text).ok()?;
+        let is_known = manifest.images.iter().any(|image| image.name == name);
+        is_known.then_some(match manifest.profile.architecture {
+            model::Architecture::X86_64 => Self::X86_64,
+            model::Architecture::Arm64 => Self::Arm64,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -157,8 +198,16 @@ impl Boot {
     }
 
     fn options(&self) -> Result<BootOptions> {
+        let unsaid = BootOptions::of_image(&self.image);
+        let made_for = self
+            .architecture
+            .or_else(|| MadeFor::by_manifest(&self.image));
         Ok(BootOptions {
             seed: self.seed.seed()?,
+            architecture: made_for.map_or(unsaid.architecture, |made_for| match made_for {
+                MadeFor::X86_64 => Architecture::X86_64,
+                MadeFor::Arm64 => Architecture::Aarch64,
+            }),
             firmware: match &self.firmware {
                 None => FirmwareChoice::Uefi,
                 Some(word) if word.as_os_str() == "bios" => FirmwareChoice::Bios,
@@ -189,7 +238,7 @@ impl Boot {
             }),
             console_log: self.console_log.clone(),
             keep: self.keep,
-            ..BootOptions::of_image(&self.image)
+            ..unsaid
         })
     }
 
@@ -272,4 +321,32 @@ fn last_lines(report: &Report) -> String {
         return String::new();
     }
     format!("the console ended with:\n{}", tail.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USUAL: &str = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../fuzz/corpus/manifest/usual"
+    ));
+
+    #[test]
+    fn the_manifest_beside_an_image_says_what_it_is_made_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let image = folder.path().join("small.raw");
+        assert_eq!(MadeFor::by_manifest(&image), None);
+        for (said, made_for) in [("arm64", MadeFor::Arm64), ("x86_64", MadeFor::X86_64)] {
+            let own = format!("\"small\", \"architecture\": \"{said}\"");
+            let text = USUAL.replace("\"small\", \"architecture\": \"x86_64\"", &own);
+            assert!(text.contains(&own), "{text}");
+            std::fs::write(folder.path().join(MANIFEST), text).expect("written");
+            assert_eq!(MadeFor::by_manifest(&image), Some(made_for));
+            let other = folder.path().join("other.raw");
+            assert_eq!(MadeFor::by_manifest(&other), None);
+        }
+        std::fs::write(folder.path().join(MANIFEST), "{").expect("written");
+        assert_eq!(MadeFor::by_manifest(&image), None);
+    }
 }
