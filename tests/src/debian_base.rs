@@ -45,25 +45,25 @@ pub fn wish() -> Bootstrap {
 ///
 /// # Panics
 /// When that fails.
-pub fn make(store: &Store) -> Bootstrapped {
+fn make(store: &Store, architecture: Architecture) -> Bootstrapped {
     let options = Options {
         epoch: bootstrap::DEFAULT_EPOCH,
         size: SIZE,
     };
-    bootstrap(store, &wish(), Architecture::X86_64, &options, &Silent).unwrap_or_else(|error| {
+    bootstrap(store, &wish(), architecture, &options, &Silent).unwrap_or_else(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         unreachable!("bootstrap: {error}\n{}", cause.unwrap_or_default())
     })
 }
 
-/// The base and its packages, made at most once for one state of the code that
-/// makes it.
+/// The base for an architecture and its packages, made at most once for one state of the
+/// code that makes it.
 ///
 /// # Panics
 /// When it cannot be made.
-pub fn bootstrapped() -> Bootstrapped {
+pub fn bootstrapped(architecture: Architecture) -> Bootstrapped {
     let store = store();
-    let key = key();
+    let key = key(architecture);
     let record = store.folder().join(format!("base-{key}.json"));
     let _one = store
         .exclusive(&format!("base-{key}"), &Silent)
@@ -73,7 +73,7 @@ pub fn bootstrapped() -> Bootstrapped {
     {
         return known;
     }
-    let made = make(&store);
+    let made = make(&store, architecture);
     let text = serde_json::json!({
         "sha256": made.image.sha256,
         "size": made.image.size,
@@ -83,12 +83,12 @@ pub fn bootstrapped() -> Bootstrapped {
     made
 }
 
-/// The path of the base, a qcow2 file. It must not be changed.
+/// The path of the base for an architecture, a qcow2 file. It must not be changed.
 ///
 /// # Panics
 /// When it cannot be made.
-pub fn path() -> PathBuf {
-    let made = bootstrapped();
+pub fn path(architecture: Architecture) -> PathBuf {
+    let made = bootstrapped(architecture);
     store()
         .verified_path(&made.image.sha256)
         .expect("the base is in the store")
@@ -106,9 +106,9 @@ fn read(record: &Path) -> Option<Bootstrapped> {
 }
 
 /// Changes whenever the code that makes the base does.
-fn key() -> String {
+fn key(architecture: Architecture) -> String {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../builder/src/base/bootstrap");
-    let mut hasher = Sha256::new().chain_update(format!("{:?}", wish()));
+    let mut hasher = Sha256::new().chain_update(format!("{:?} {architecture:?}", wish()));
     for file in walkdir::WalkDir::new(sources).sort_by_file_name() {
         let file = file.expect("the sources can be read");
         if file.file_type().is_file() {

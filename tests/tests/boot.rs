@@ -7,7 +7,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nodekiln_qemu::{BootOptions, Milestones, Network, Observer, Report, Standing, boot};
+use nodekiln_qemu::{
+    Architecture, BootOptions, Milestones, Network, Observer, Report, Standing, boot,
+};
 use nodekiln_tests::cluster::CPUS;
 
 #[path = "boot/breakages.rs"]
@@ -97,14 +99,30 @@ fn assert_milestones_in_order(report: &Report) {
 
 #[test]
 fn without_a_seed_the_console_says_what_was_tried_and_the_machine_comes_up() {
-    let image = image::demo();
+    without_a_seed(machine(&image::demo().qcow2, "no-seed.log"));
+}
+
+#[test]
+#[ignore = "takes long: make e2e"]
+fn a_machine_of_arm64_boots_an_image_that_was_baked_on_x86_64() {
+    let image = image::arm64();
+    without_a_seed(BootOptions {
+        architecture: Architecture::Aarch64,
+        // Another processor is emulated, and no kernel here helps with it.
+        timeout_scale: 3.0 * PATIENCE,
+        ..machine(&image.qcow2, "arm64.log")
+    });
+    image.assert_unchanged();
+}
+
+fn without_a_seed(options: BootOptions) {
     const TOLD: &str = "nodekiln-firstboot: failed: ";
     // The prompt and the message come in any order: the guest is kept until both
     // are there.
     let options = BootOptions {
         milestones: Milestones::login(),
         keep: true,
-        ..machine(&image.qcow2, "no-seed.log")
+        ..options
     };
     let mut lines = Lines {
         until: Some((TOLD, Instant::now() + Duration::from_secs(300))),

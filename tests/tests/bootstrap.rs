@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nodekiln::profile::model::Architecture;
 use nodekiln::task::Task;
 use nodekiln_tests::debian_base;
 
@@ -76,7 +77,7 @@ impl Pieces {
 
 #[test]
 fn makes_a_sound_disk_in_ubuntus_layout() {
-    let image = debian_base::path();
+    let image = debian_base::path(Architecture::X86_64);
     run("qemu-img", &["check", &image.display().to_string()]);
     let pieces = Pieces::of(&image);
 
@@ -165,7 +166,7 @@ fn is_no_machine_yet(pieces: &Pieces) {
 
 #[test]
 fn holds_the_packages_that_it_lists() {
-    let made = debian_base::bootstrapped();
+    let made = debian_base::bootstrapped(Architecture::X86_64);
     for name in [
         "containerd",
         "runc",

@@ -11,6 +11,7 @@ use nodekiln::disk::{OpenOptions, Storage, open_base};
 use nodekiln::os::selinux::{FileType, Policy};
 use nodekiln::os::{Image, Tree as _};
 use nodekiln::plan::Target;
+use nodekiln::profile::model::Architecture;
 use nodekiln::progress::Silent;
 use nodekiln::volume::{Access, Kind, Timestamp};
 use nodekiln_tests::command::Workshop;
@@ -225,9 +226,12 @@ fn labels(matchpathcon: &Path, policy: &Path, kind: &str, paths: &[String]) -> V
 
 /// Every path of a Debian that mmdebstrap made, by kind.
 fn debian() -> BTreeMap<&'static str, Vec<String>> {
-    let storage: Arc<dyn Storage> = open_base(&debian_base::path(), &OpenOptions::default())
-        .expect("opens")
-        .storage;
+    let storage: Arc<dyn Storage> = open_base(
+        &debian_base::path(Architecture::X86_64),
+        &OpenOptions::default(),
+    )
+    .expect("opens")
+    .storage;
     let layout = layout::find(&storage, &Silent).expect("has a root");
     let volumes = layout
         .open(&storage, Access::Read, Timestamp::default())

@@ -160,7 +160,8 @@ pub struct SignedChecksums {
     pub fingerprints: Vec<String>,
 }
 
-/// A base made from Debian packages with mmdebstrap.
+/// A base made from Debian packages with mmdebstrap. Those of another architecture set
+/// themselves up in emulation, if this machine runs programs of it (`binfmt_misc`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bootstrap {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nodekiln::profile::model::Architecture;
 use nodekiln::progress::Silent;
 use nodekiln::store::Digest;
 use sha2::{Digest as _, Sha256};
@@ -290,7 +291,7 @@ impl Twin {
     /// # Panics
     /// When it cannot be made.
     pub fn path(&self) -> PathBuf {
-        let base = debian_base::path();
+        let base = debian_base::path(Architecture::X86_64);
         let store = debian_base::store();
         let key = Sha256::new()
             .chain_update(format!("{self:?}"))

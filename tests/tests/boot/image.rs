@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, OnceLock};
 
 use nodekiln::environment;
+use nodekiln::profile::model::Architecture;
 use nodekiln_tests::cluster::minor;
 use nodekiln_tests::container_image;
 use nodekiln_tests::debian_base;
@@ -109,6 +110,38 @@ pub fn demo() -> &'static Image {
         baked("debian-12-demo", &profile, &settings(&minor))
     })
 }
+
+/// The demo's system for arm64, without its components: what it has are the base and
+/// first boot. Baked as any other, on a machine that runs no program of it.
+pub fn arm64() -> Image {
+    let minor = minor();
+    let profile = profile("debian-12-demo.yaml", &minor);
+    let own = "\n  architecture: x86_64\n";
+    assert!(profile.contains(own), "{profile}");
+    let profile = profile.replace(own, "\n  architecture: arm64\n");
+    let (name, own) = ("debian-12-arm64", "name: debian-12-demo\n");
+    assert!(profile.contains(own), "{profile}");
+    let profile = profile.replace(own, &format!("name: {name}\n"));
+    let profile = over_image(&profile, &debian_base::path(Architecture::Arm64));
+    let none: Vec<String> = COMPONENTS
+        .map(|component| format!("{component}=omit"))
+        .into();
+    baked(
+        name,
+        &profile,
+        &[none, vec!["components=/none".to_owned()]].concat(),
+    )
+}
+
+/// The components of the demo's profile, as its variables are called.
+const COMPONENTS: [&str; 6] = [
+    "kubelet",
+    "kubectl",
+    "cniplugins",
+    "ecrcredentialprovider",
+    "awsiamauthenticator",
+    "awssigninghelper",
+];
 
 /// A base whose images join.
 pub struct Base {

@@ -68,8 +68,8 @@ pub struct Options {
 /// # Errors
 /// [`crate::Class::Environment`] when a tool, the space or the package archive is
 /// missing; [`crate::Class::Input`] for a package that does not exist, a size
-/// that is too small; [`crate::Class::Unsupported`] for an architecture that is
-/// not the machine's.
+/// that is too small; [`crate::Class::Unsupported`] for an architecture whose programs do
+/// not run here.
 pub fn bootstrap(
     store: &Store,
     wish: &Bootstrap,
@@ -79,12 +79,7 @@ pub fn bootstrap(
 ) -> Result<Bootstrapped> {
     let platform = packages::platform(architecture);
     if platform.debian != machine() {
-        return Err(Error::unsupported(format!(
-            "bootstrap for {}: this machine is {}",
-            platform.debian,
-            machine()
-        ))
-        .hint("name an image of that architecture with base.url, or bootstrap on such a machine"));
+        runs(platform.debian)?;
     }
     let names = packages::wanted(platform, &wish.packages)?;
     let work = WorkFolder::create()?;
@@ -96,6 +91,27 @@ pub fn bootstrap(
         });
     progress.end(Step::Bootstrap);
     made.map_err(|error| error.context(format!("bootstrap Debian {}", wish.suite)))
+}
+
+/// Whether programs of another architecture run here, as packages need it that set
+/// themselves up: by QEMU's emulator of single programs, which the kernel knows. mmdebstrap
+/// asks the same.
+fn runs(architecture: &str) -> Result<()> {
+    Task::new("arch-test")
+        .arg(architecture)
+        .output()
+        .map(drop)
+        .map_err(|_| {
+            Error::unsupported(format!(
+                "bootstrap for {architecture}: this machine is {}, and runs no programs for \
+                 {architecture}",
+                machine()
+            ))
+            .hint(
+                "name an image of that architecture with base.url, or install arch-test and \
+                 qemu-user-static, whose handler the kernel must know (binfmt_misc)",
+            )
+        })
 }
 
 /// Debian's name of the machine's architecture.
@@ -347,6 +363,15 @@ mod tests {
         let exists = |name: &str| parent.path().join(name).exists();
         assert!(exists("nodekiln-bootstrap-alive") && exists("other"));
         assert!(!exists("nodekiln-bootstrap-dead"));
+    }
+
+    #[test]
+    fn an_architecture_whose_programs_do_not_run_here_is_not_supported() {
+        let error = runs("pdp11").expect_err("nothing emulates it");
+        assert_eq!(error.class(), Class::Unsupported);
+        let (said, hint) = (error.to_string(), error.hint_text().unwrap_or_default());
+        assert!(said.contains("runs no programs for pdp11"), "{said}");
+        assert!(hint.contains("binfmt_misc"), "{hint}");
     }
 
     #[test]
