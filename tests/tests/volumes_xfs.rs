@@ -184,6 +184,41 @@ fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
 }
 
 #[test]
+fn a_long_link_that_loses_its_attributes_is_sound() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    // It fits into the inode alone, and does not beside the attribute.
+    let target = vec![b't'; 300];
+    let mut dressed = plain(0o777);
+    dressed
+        .xattrs
+        .insert("trusted.note".to_owned(), vec![b'n'; 200]);
+    for attributes in [dressed, plain(0o777)] {
+        let mut volume = through_agent(&image).expect("opened");
+        if attributes.xattrs.is_empty() {
+            volume
+                .set_attributes(&at("/link"), &attributes)
+                .expect("set");
+        } else {
+            volume
+                .create_symlink(&at("/link"), &target, &attributes)
+                .expect("made");
+        }
+        volume.finish().expect("finished");
+        check(&image);
+    }
+    let mut mounted = through_kernel(&image, Access::Read);
+    let link = mounted.read_link(&at("/link")).expect("read");
+    assert_eq!(link, target);
+    let found = mounted
+        .metadata(&at("/link"))
+        .expect("read")
+        .expect("is there");
+    assert_eq!(found.attributes.xattrs, plain(0o777).xattrs);
+    mounted.finish().expect("unmounted");
+}
+
+#[test]
 fn a_folder_that_holds_something_is_told_as_that_by_xfs_too() {
     let folder = tempfile::tempdir().expect("folder");
     let image = make(folder.path(), "image", &[], SIZE);

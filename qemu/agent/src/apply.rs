@@ -266,6 +266,9 @@ impl Tree {
             }
             Operation::SetAttributes(path, attributes) => {
                 let place = self.place(path)?;
+                if self.is_link_that_loses(&place, attributes)? {
+                    return self.make_link_again(&place, attributes);
+                }
                 self.dress(&place, attributes)
             }
             Operation::RemoveFile(path) => self.remove(path, AtFlags::empty()),
@@ -280,6 +283,33 @@ impl Tree {
                 })
             }
         }
+    }
+
+    /// Whether extended attributes are to be taken from a link that has one name.
+    fn is_link_that_loses(
+        &mut self,
+        place: &Place<'_>,
+        wanted: &Attributes,
+    ) -> Result<bool, Errno> {
+        let found = place.stat()?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Symlink || found.st_nlink != 1 {
+            return Ok(false);
+        }
+        let present = self.xattrs(&Object::Named(place, place.path()))?;
+        let is_wanted = |name: &[u8]| wanted.xattrs.iter().any(|(other, _)| other == name);
+        Ok(!present.iter().all(|(name, _)| is_wanted(name)))
+    }
+
+    /// Puts a new link in the place of one. Where attributes had driven a long target out
+    /// of the inode of XFS, it stays outside when they go, and `xfs_repair` takes it for
+    /// damage.
+    fn make_link_again(&mut self, place: &Place<'_>, wanted: &Attributes) -> io::Result<()> {
+        keep_time(&place.folder, || {
+            let target = rustix::fs::readlinkat(&place.folder, place.name, Vec::new())?;
+            place.clear()?;
+            rustix::fs::symlinkat(target, &place.folder, place.name)?;
+            self.dress(place, wanted)
+        })
     }
 
     fn remove(&mut self, path: &[u8], flags: AtFlags) -> io::Result<()> {
