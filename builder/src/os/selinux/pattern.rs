@@ -25,8 +25,21 @@ const END: &str = r"(?:\n?\z)";
 pub struct Pattern {
     /// What a path has to begin with, found without the expression.
     prefix: Vec<u8>,
-    /// `None` when it is nothing but its prefix.
-    regex: Option<Regex>,
+    rest: Rest,
+}
+
+/// What an expression says of a path behind its prefix. Most say one of the first three:
+/// compiling them as expressions would take most of the time that a policy takes.
+#[derive(Debug)]
+enum Rest {
+    /// Nothing comes.
+    Nothing,
+    /// `(/.*)?`: nothing, or what lies below.
+    Below,
+    /// `.*`
+    Anything,
+    /// Another: for the whole path.
+    Expression(Regex),
 }
 
 impl Pattern {
@@ -38,25 +51,23 @@ impl Pattern {
         if text.len() > LONGEST {
             return Err(format!("the expression has more than {LONGEST} bytes"));
         }
+        for (end, rest) in [("(/.*)?", Rest::Below), (".*", Rest::Anything)] {
+            // A head that ends in a backslash is none: it takes the end for itself.
+            let head = text.strip_suffix(end).map(str::as_bytes);
+            let head = head.and_then(|head| Translator::new(head).run().ok());
+            if let Some(Translated { prefix, .. }) = head.filter(|head| head.is_literal) {
+                return Ok(Self { prefix, rest });
+            }
+        }
         let translated = Translator::new(text.as_bytes()).run()?;
-        let regex = if translated.is_literal {
-            None
+        let rest = if translated.is_literal {
+            Rest::Nothing
         } else {
-            let text = format!("^{}{END}", translated.text);
-            let built = RegexBuilder::new(&text)
-                .unicode(false)
-                .dot_matches_new_line(true)
-                .nest_limit(4 * DEPTH)
-                .size_limit(COMPILED)
-                .build();
-            Some(built.map_err(|error| match error {
-                regex::Error::CompiledTooBig(_) => "the expression is too large".to_owned(),
-                other => one_line(&other.to_string()),
-            })?)
+            Rest::Expression(compiled(&translated)?)
         };
         Ok(Self {
             prefix: translated.prefix,
-            regex,
+            rest,
         })
     }
 
@@ -65,11 +76,27 @@ impl Pattern {
         let Some(rest) = path.strip_prefix(self.prefix.as_slice()) else {
             return false;
         };
-        match &self.regex {
-            Some(regex) => regex.is_match(path),
-            None => matches!(rest, b"" | b"\n"),
+        let is_over = matches!(rest, b"" | b"\n");
+        match &self.rest {
+            Rest::Nothing => is_over,
+            Rest::Below => is_over || rest.starts_with(b"/"),
+            Rest::Anything => true,
+            Rest::Expression(regex) => regex.is_match(path),
         }
     }
+}
+
+fn compiled(translated: &Translated) -> Result<Regex, String> {
+    RegexBuilder::new(&format!("^{}{END}", translated.text))
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .nest_limit(4 * DEPTH)
+        .size_limit(COMPILED)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "the expression is too large".to_owned(),
+            other => one_line(&other.to_string()),
+        })
 }
 
 /// The last line of what `regex` says, which tells the problem.
@@ -380,6 +407,61 @@ mod tests {
         Pattern::new(pattern)
             .unwrap_or_else(|error| panic!("{pattern}: {error}"))
             .matches(path.as_bytes())
+    }
+
+    #[test]
+    fn what_is_not_compiled_is_what_the_expression_would_be() {
+        let paths = [
+            "",
+            "\n",
+            "/",
+            "/etc",
+            "/etc\n",
+            "/etc/",
+            "/etc/a/b\n",
+            "/etcx",
+            "/et",
+            "/etc.",
+            "/etc..",
+            "/etc(/",
+            "/etc(/x",
+            "/etc(/x/",
+            "/etc*",
+            "/a/etc",
+            "/etc\\",
+            "/etc\\/x",
+            "/etc/*",
+        ];
+        let mut named = 0;
+        for text in [
+            "/etc(/.*)?",
+            "/etc/.*",
+            "/etc.*",
+            ".*",
+            "(/.*)?",
+            r"/etc\(/.*)?",
+            r"/etc\.*",
+            r"/etc\\.*",
+            r"/etc\\(/.*)?",
+            "/etc|(/.*)?",
+            "/etc(.*",
+            "/et[c](/.*)?",
+            "/etc?(/.*)?",
+        ] {
+            let Ok(translated) = Translator::new(text.as_bytes()).run() else {
+                assert!(Pattern::new(text).is_err(), "{text}");
+                continue;
+            };
+            let expression =
+                compiled(&translated).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let pattern = Pattern::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            named += usize::from(!matches!(pattern.rest, Rest::Expression(_)));
+            for path in paths {
+                let wanted = expression.is_match(path.as_bytes());
+                assert_eq!(pattern.matches(path.as_bytes()), wanted, "{text}, {path:?}");
+            }
+        }
+        assert_eq!(named, 7);
     }
 
     #[test]
