@@ -117,6 +117,7 @@ fn a_machine_of_arm64_boots_an_image_that_was_baked_on_x86_64() {
 
 fn without_a_seed(options: BootOptions) {
     const TOLD: &str = "nodekiln-firstboot: failed: ";
+    let patience = Duration::from_secs_f64(100.0 * options.timeout_scale);
     // The prompt and the message come in any order: the guest is kept until both
     // are there.
     let options = BootOptions {
@@ -125,7 +126,7 @@ fn without_a_seed(options: BootOptions) {
         ..options
     };
     let mut lines = Lines {
-        until: Some((TOLD, Instant::now() + Duration::from_secs(300))),
+        until: Some((TOLD, Instant::now() + patience)),
         ..Lines::default()
     };
     let outcome = boot(&options, &mut lines);
