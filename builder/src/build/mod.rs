@@ -39,6 +39,7 @@ use crate::{environment, firstboot, packages};
 use layout::Layout;
 use log::Log;
 use place::Place;
+pub use place::{MANIFEST, read_manifest};
 
 /// Which code edits the file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

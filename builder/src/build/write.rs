@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use super::place::MANIFEST;
 use crate::disk::{CowDisk, Storage as _};
 use crate::error::{Class, Context as _, Error, Result};
 use crate::output::{self, Pending, qcow2};
@@ -183,10 +184,10 @@ pub fn documents(work: &Path, manifest: &Manifest) -> Result<()> {
         pending.finish().map(drop)
     };
     let text = manifest.to_json();
-    save("manifest.json", &text)?;
+    save(MANIFEST, &text)?;
     let mut sums = BTreeMap::new();
     sums.insert(
-        "manifest.json".to_owned(),
+        MANIFEST.to_owned(),
         crate::plan::Content::inline(text.as_str()).sha256,
     );
     for image in &manifest.images {

@@ -1,17 +1,15 @@
 //! `nodekiln boot`.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
+use nodekiln::build::read_manifest;
 use nodekiln::profile::model;
 use nodekiln::progress::{Progress as _, Step};
-use nodekiln::report::Manifest;
 use nodekiln::{Error, Result, environment};
 use nodekiln_qemu::{
     AcceleratorChoice, Architecture, BootOptions, FirmwareChoice, HostForward, Milestones, Network,
@@ -23,10 +21,6 @@ use super::{Context, Reporter};
 
 const GREEN: Style = AnsiColor::Green.on_default().bold();
 const DIM: Style = Style::new().dimmed();
-/// What a build lays beside its images.
-const MANIFEST: &str = "manifest.json";
-/// Largest manifest that is read, in bytes.
-const LARGEST_MANIFEST: u64 = 16 << 20;
 
 /// Boot an image in QEMU, follow it to a running kubelet, and tell how it went
 ///
@@ -103,16 +97,10 @@ enum MadeFor {
 
 impl MadeFor {
     /// What the manifest says that a build laid beside `image`. One that does not know
-    /// the image says nothing of it.
+    /// the image, or cannot be read, says nothing of it: an image needs none.
     fn by_manifest(image: &Path) -> Option<Self> {
         let name = image.file_name()?.to_str()?;
-        let mut text = Vec::new();
-        File::open(image.with_file_name(MANIFEST))
-            .ok()?
-            .take(LARGEST_MANIFEST)
-            .read_to_end(&mut text)
-            .ok()?;
-        let manifest = Manifest::parse(&text).ok()?;
+        let manifest = read_manifest(image.parent()?).ok()?;
         let is_known = manifest.images.iter().any(|image| image.name == name);
         is_known.then_some(match manifest.profile.architecture {
             model::Architecture::X86_64 => Self::X86_64,
@@ -325,6 +313,8 @@ fn last_lines(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nodekiln::build::MANIFEST;
+
     use super::*;
 
     const USUAL: &str = include_str!(concat!(
