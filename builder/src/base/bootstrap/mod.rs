@@ -93,25 +93,22 @@ pub fn bootstrap(
     made.map_err(|error| error.context(format!("bootstrap Debian {}", wish.suite)))
 }
 
-/// Whether programs of another architecture run here, as packages need it that set
-/// themselves up: by QEMU's emulator of single programs, which the kernel knows. mmdebstrap
-/// asks the same.
+/// Wants programs of another architecture to run here, as packages do that set themselves
+/// up: by QEMU's emulator of single programs, which the kernel knows. mmdebstrap asks the
+/// same.
 fn runs(architecture: &str) -> Result<()> {
-    Task::new("arch-test")
-        .arg(architecture)
-        .output()
-        .map(drop)
-        .map_err(|_| {
-            Error::unsupported(format!(
-                "bootstrap for {architecture}: this machine is {}, and runs no programs for \
-                 {architecture}",
-                machine()
-            ))
-            .hint(
-                "name an image of that architecture with base.url, or install arch-test and \
-                 qemu-user-static, whose handler the kernel must know (binfmt_misc)",
-            )
-        })
+    let asked = Task::new("arch-test").arg(architecture).run()?;
+    if asked.code == Some(0) {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "bootstrap for {architecture}: this machine is {}, and runs no programs for {architecture}",
+        machine()
+    ))
+    .hint(
+        "name an image of that architecture with base.url, or install qemu-user-static, whose \
+         handler the kernel must know (binfmt_misc)",
+    ))
 }
 
 /// Debian's name of the machine's architecture.
