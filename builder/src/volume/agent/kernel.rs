@@ -36,6 +36,8 @@ const SLOWEST: u64 = 4 << 20;
 const FEWEST: u64 = 100;
 /// How much slower an emulated machine is.
 const EMULATED: u32 = 5;
+/// What to do where it does not run.
+const LACKS: &str = "nodekiln doctor tells what it lacks; as root, --engine mount does without it";
 /// Last bytes of the console that an error shows.
 const SHOWN: usize = 600;
 
@@ -243,15 +245,13 @@ impl Kernel {
             .env("HOME", folder)
             .in_folder(folder)
             .limit(limit);
-        let finished =
-            task.run_stoppable(progress).map_err(|error| {
-                if error.class() == Class::Interrupted {
-                    return error;
-                }
-                error.context("run the guest kernel that edits the file system").hint(
-                "nodekiln doctor tells what it lacks; as root, --engine mount does without it",
-            )
-            })?;
+        let finished = task.run_stoppable(progress).map_err(|error| {
+            if error.class() == Class::Interrupted {
+                return error;
+            }
+            let doing = "run the guest kernel that edits the file system";
+            error.context(doing).hint(LACKS)
+        })?;
         drop(file);
         let block = std::fs::read(&answer).doing(|| "read the agent's answer".to_owned())?;
         Outcome::decode(&block).map_err(|malformed| died(&finished, malformed))

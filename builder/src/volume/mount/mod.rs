@@ -516,14 +516,12 @@ impl Volume for Mount {
         let target = self.place_below(to, Problem::NotSupported, &doing)?;
         Self::keep_time(&source.folder, || {
             Self::keep_time(&target.folder, || {
-                let call = rustix::fs::renameat;
-                call(&source.folder, source.name, &target.folder, target.name)
-                    // XFS says this of a folder that is not empty (rename(2) allows both).
+                rustix::fs::renameat(&source.folder, source.name, &target.folder, target.name)
                     .map_err(|errno| match errno {
-                        Errno::EXIST => Errno::NOTEMPTY,
-                        other => other,
+                        // XFS says this of a folder that is not empty (rename(2) allows both).
+                        Errno::EXIST => translate(&doing, Errno::NOTEMPTY),
+                        other => translate(&doing, other),
                     })
-                    .map_err(|errno| translate(&doing, errno))
             })
         })
     }
