@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::super::{Problem, array};
 use super::file::File;
 use super::writer::Writer;
-use super::{MAGIC_HASH, Meta, kind, meta};
+use super::{MAGIC_HASH, Meta, Take, kind, meta};
 use crate::packages::Damage;
 
 /// Kinds of item: in the page itself; on pages of its own.
@@ -21,9 +21,6 @@ const OFF_PAGE_SIZE: usize = 12;
 const BIG: usize = 4;
 /// What shows which function hashes, with the zero at its end.
 const TESTED: &[u8] = b"%$sniglet^&\0";
-
-/// Takes a key and its value.
-pub(super) type Take<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), Problem>;
 
 /// Hands `take` every key with its value, bucket by bucket.
 pub(super) fn each(bytes: &[u8], take: Take<'_>) -> Result<(), Problem> {

@@ -25,6 +25,9 @@ const META_SIZE: usize = 512;
 /// Shorter values are no headers: rpm keeps a counter under the key 0.
 const SHORTEST_HEADER: usize = 16;
 
+/// Takes a key and its value.
+type Take<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), Problem>;
+
 /// Kinds of page.
 mod kind {
     /// Where a page says which it is.

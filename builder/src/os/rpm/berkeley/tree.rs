@@ -8,9 +8,8 @@ use std::ops::Range;
 
 use super::super::Problem;
 use super::file::File;
-use super::hash::Take;
 use super::writer::Writer;
-use super::{MAGIC_TREE, Meta, kind, meta};
+use super::{MAGIC_TREE, Meta, Take, kind, meta};
 use crate::packages::Damage;
 
 /// Kinds of item: in the page itself; on pages of its own. The bit of those that are
