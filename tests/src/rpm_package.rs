@@ -132,22 +132,43 @@ impl Drop for Publisher {
     }
 }
 
+/// Makes all packages of a spec file, for no machine of its own, in `folder`. Gives their
+/// files, by name.
+///
+/// # Panics
+/// When rpmbuild fails or is missing.
+pub fn build_all(folder: &Path, spec: &str) -> Vec<PathBuf> {
+    let file = folder.join("all.spec");
+    fs::write(&file, spec).expect("writes");
+    let top = folder.join("all.top");
+    let define = format!("_topdir {}", text(&top));
+    let fixed = ["-bb", "--quiet", "--define", &define];
+    run("rpmbuild", &[&fixed[..], &[text(&file)]].concat());
+    let made = fs::read_dir(top.join("RPMS/noarch")).expect("packages");
+    let mut made: Vec<PathBuf> = made.map(|entry| entry.expect("an entry").path()).collect();
+    made.sort();
+    made
+}
+
+/// Makes rpm's database in the folder `database` one in which `packages` are installed, in
+/// their order; their files are not laid.
+///
+/// # Panics
+/// When rpm fails or is missing.
+pub fn record(database: &Path, packages: &[PathBuf]) {
+    fs::create_dir_all(database).expect("creates");
+    let path = format!("--dbpath={}", text(database));
+    let fixed = [path.as_str(), "-i", "--justdb", "--nodeps", "--ignorearch"];
+    let packages: Vec<&str> = packages.iter().map(|package| text(package)).collect();
+    run("rpm", &[&fixed[..], &["--noorder"], &packages].concat());
+}
+
 /// Gives the tree of an image rpm's database, with `packages` in it, and lays their files.
 ///
 /// # Panics
 /// When rpm fails or is missing.
 pub fn install(tree: &Path, packages: &[PathBuf]) {
-    let database = format!("--dbpath={}", text(&tree.join(DATABASE)));
-    fs::create_dir_all(tree.join(DATABASE)).expect("creates");
-    let mut arguments = vec![
-        database.as_str(),
-        "-i",
-        "--justdb",
-        "--nodeps",
-        "--ignorearch",
-    ];
-    arguments.extend(packages.iter().map(|package| text(package)));
-    run("rpm", &arguments);
+    record(&tree.join(DATABASE), packages);
     for package in packages {
         let lay = "rpm2cpio \"$0\" | (cd \"$1\" && cpio -idm --quiet)";
         run("sh", &["-c", lay, text(package), text(tree)]);

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use nodekiln::ImagePath;
 use nodekiln::disk::Storage;
+use nodekiln::os::Image;
+use nodekiln::plan::Target;
 use nodekiln::task::{Finished, Task};
 use nodekiln::volume::mount::Mount;
 use nodekiln::volume::{Access, Attributes, Kind, Metadata, Timestamp, Volume, open, read_to_vec};
@@ -131,6 +133,17 @@ pub fn must(program: &str, arguments: &[&str], path: &Path) -> String {
 pub fn in_process(image: &Path) -> nodekiln::Result<Box<dyn Volume>> {
     let storage = RawFile::open(image).expect("image opened");
     open(Arc::new(storage), Access::Write, EPOCH)
+}
+
+/// A root file system with the files of the folder `root`, and nothing else.
+pub fn image_of(root: &Path) -> Image {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = blank(folder.path(), "root.ext4", 256 << 20);
+    let root = root.to_str().expect("paths of tests are UTF-8");
+    must("mke2fs", &["-q", "-F", "-t", "ext4", "-d", root], &disk);
+    // The file outlives its name.
+    let volume = in_process(&disk).expect("a file system");
+    Image::new([(Target::Root, volume)].into()).expect("has a root")
 }
 
 /// Opens an image through the kernel.

@@ -261,106 +261,112 @@ fn signatures_are_judged_when_the_lock_is_made() {
         .failed(5, &["its header has not the sum beside it"]);
 }
 
+/// A package of one program, with these lines in its preamble, and these scripts.
+fn made(workshop: &Workshop, name: &str, preamble: &str, scripts: &str) -> PathBuf {
+    let install = format!("mkdir -p $1/usr/bin; echo x > $1/usr/bin/{name}");
+    let files = format!("{scripts}\n%files\n/usr/bin/{name}");
+    build(workshop.folder(), name, preamble, &install, &files)
+}
+
 #[test]
 fn what_the_image_cannot_take_is_one_clear_error() {
     let workshop = workshop();
-    let made = |name: &str, preamble: &str, more: &str| {
-        let install = format!("mkdir -p $1/usr/bin; echo x > $1/usr/bin/{name}");
-        build(
-            workshop.folder(),
-            name,
-            preamble,
-            &install,
-            &format!("{more}\n%files\n/usr/bin/{name}"),
-        )
-    };
-    for (package, code, words) in [
+    for (name, preamble, code, words) in [
         (
-            made("newer", "Requires: glibc >= 2:2.35", ""),
+            "newer",
+            "Requires: glibc >= 2:2.35",
             2,
             "it requires glibc >= 2:2.35; there is glibc = 2:2.34-1.el9",
         ),
         (
-            made("lonely", "Requires: libmissing.so.1()(64bit)", ""),
+            "lonely",
+            "Requires: libmissing.so.1()(64bit)",
             2,
             "libmissing.so.1()(64bit); neither the base",
         ),
         (
-            made("pathless", "Requires: /usr/bin/missing", ""),
+            "pathless",
+            "Requires: /usr/bin/missing",
             2,
             "it requires /usr/bin/missing",
         ),
+        ("rich", "Requires: (bash or zsh)", 3, "is a condition"),
         (
-            made("rich", "Requires: (bash or zsh)", ""),
-            3,
-            "is a condition",
-        ),
-        (
-            made("enemy", "Version: 2", ""),
+            "enemy",
+            "Version: 2",
             2,
             "bash 5.1-1.el9 conflicts with enemy < 3",
         ),
         (
-            made("taker", "Obsoletes: bash < 6", ""),
+            "taker",
+            "Obsoletes: bash < 6",
             2,
             "taker 1.0-1.el9 obsoletes bash < 6",
         ),
+        ("bash", "Version: 6", 3, "the base has version 5.1-1.el9"),
         (
-            made("bash", "Version: 6", ""),
-            3,
-            "the base has version 5.1-1.el9",
-        ),
-        (
-            made("arm", "BuildArch: aarch64", ""),
+            "arm",
+            "BuildArch: aarch64",
             2,
             "it is for aarch64, the image for x86_64",
         ),
-        (
-            made("user", "", "%pre\ngetent group a || groupadd a"),
-            3,
-            "%pre: `getent group a || groupadd a`",
-        ),
-        (
-            made("lua", "", "%post -p <lua>\nprint(1)"),
-            3,
-            "a script of <lua>",
-        ),
-        (
-            made("own", "", "%triggerin -- bash\necho"),
-            3,
-            "its own trigger on bash",
-        ),
-        (
-            made("files", "", "%filetriggerin -- /usr\necho"),
-            3,
-            "its own triggers on files",
-        ),
     ] {
+        let package = made(&workshop, name, preamble, "");
         workshop
             .build_of(&[(&package, UNSIGNED)])
             .failed(code, &[words]);
     }
-    let thief = build(
-        workshop.folder(),
-        "thief",
-        "",
-        "mkdir -p $1/usr/bin; echo x > $1/usr/bin/bash",
-        "%files\n/usr/bin/bash",
-    );
-    workshop
-        .build_of(&[(&thief, UNSIGNED)])
-        .failed(2, &["/usr/bin/bash belongs to the package bash"]);
-    let owner = build(
-        workshop.folder(),
-        "owner",
-        "",
-        "mkdir -p $1/usr/bin; echo x > $1/usr/bin/owner",
-        "%files\n%attr(644,nobody-here,root) /usr/bin/owner",
-    );
-    workshop
-        .build_of(&[(&owner, UNSIGNED)])
-        .failed(2, &["the image has no user 'nobody-here'"]);
-    let user = made("user", "", "%pre\nuseradd agent");
+}
+
+#[test]
+fn files_that_the_image_cannot_take_are_one_clear_error() {
+    let workshop = workshop();
+    for (name, file, attributes, words) in [
+        (
+            "thief",
+            "bash",
+            "",
+            "/usr/bin/bash belongs to the package bash",
+        ),
+        (
+            "owner",
+            "owner",
+            "%attr(644,nobody-here,root) ",
+            "the image has no user 'nobody-here'",
+        ),
+    ] {
+        let install = format!("mkdir -p $1/usr/bin; echo x > $1/usr/bin/{file}");
+        let files = format!("%files\n{attributes}/usr/bin/{file}");
+        let package = build(workshop.folder(), name, "", &install, &files);
+        workshop
+            .build_of(&[(&package, UNSIGNED)])
+            .failed(2, &[words]);
+    }
+}
+
+#[test]
+fn scripts_that_would_do_something_are_refused_unless_they_are_passed_over() {
+    let workshop = workshop();
+    for (name, scripts, words) in [
+        (
+            "user",
+            "%pre\ngetent group a || groupadd a",
+            "%pre: `getent group a || groupadd a`",
+        ),
+        ("lua", "%post -p <lua>\nprint(1)", "a script of <lua>"),
+        ("own", "%triggerin -- bash\necho", "its own trigger on bash"),
+        (
+            "files",
+            "%filetriggerin -- /usr\necho",
+            "its own triggers on files",
+        ),
+    ] {
+        let package = made(&workshop, name, "", scripts);
+        workshop
+            .build_of(&[(&package, UNSIGNED)])
+            .failed(3, &[words]);
+    }
+    let user = made(&workshop, "user", "", "%pre\nuseradd agent");
     workshop.list_packages(&[(
         &user,
         "allowUnsigned: true\nignoreScripts: spec.users does it",

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use nodekiln::disk::raw::RawFile;
-use nodekiln::os::{Image, rpm};
-use nodekiln::plan::Target;
-use nodekiln::volume::{self, Access, Timestamp};
+use nodekiln::os::rpm;
 use nodekiln_tests::program::run;
+use nodekiln_tests::rpm_package::{build_all, record};
 use nodekiln_tests::small_base::text;
+use nodekiln_tests::volumes::image_of;
 
 /// Packages of the database: enough for a tree of pages.
 const PACKAGES: usize = 300;
@@ -38,24 +36,10 @@ fn database(folder: &Path) -> PathBuf {
         )
         .expect("a string");
     }
-    let file = folder.join("base.spec");
-    fs::write(&file, spec).expect("writes");
-    let top = format!("_topdir {}", text(&folder.join("top")));
-    run(
-        "rpmbuild",
-        &["-bb", "--quiet", "--define", &top, text(&file)],
-    );
-    let database = folder.join("db");
-    fs::create_dir(&database).expect("creates");
-    let packages = fs::read_dir(folder.join("top/RPMS/noarch")).expect("packages");
-    let packages: Vec<PathBuf> = packages
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
+    let packages = build_all(folder, &spec);
     assert_eq!(packages.len(), PACKAGES + 1);
-    let path = format!("--dbpath={}", text(&database));
-    let mut arguments = vec!["-i", "--justdb", "--nodeps", "--ignorearch", &path];
-    arguments.extend(packages.iter().map(|package| text(package)));
-    run("rpm", &arguments);
+    let database = folder.join("db");
+    record(&database, &packages);
     database
 }
 
@@ -76,22 +60,12 @@ fn by_rpm(database: &Path, backend: &str) -> BTreeMap<String, String> {
 }
 
 /// What nodekiln reads of a root file system that has the database's file.
-fn by_nodekiln(folder: &Path, file: &Path, to: &str) -> BTreeMap<String, String> {
-    let root = folder.join("root");
-    let place = root.join("var/lib/rpm");
-    fs::remove_dir_all(&root).ok();
+fn by_nodekiln(file: &Path, to: &str) -> BTreeMap<String, String> {
+    let root = tempfile::tempdir().expect("a folder");
+    let place = root.path().join("var/lib/rpm");
     fs::create_dir_all(&place).expect("creates");
     fs::copy(file, place.join(to)).expect("copies");
-    let disk = folder.join("root.ext4");
-    fs::remove_file(&disk).ok();
-    run(
-        "mke2fs",
-        &["-q", "-t", "ext4", "-d", text(&root), text(&disk), "64M"],
-    );
-    let disk = RawFile::read_only(fs::File::open(&disk).expect("opens")).expect("a disk");
-    let volume =
-        volume::open(Arc::new(disk), Access::Read, Timestamp::default()).expect("a file system");
-    let mut image = Image::new([(Target::Root, volume)].into()).expect("has a root");
+    let mut image = image_of(root.path());
     rpm::installed(&mut image)
         .expect("a sound database")
         .expect("a database")
@@ -105,7 +79,7 @@ fn both_databases_hold_what_rpm_says() {
     let sqlite = database.join("rpmdb.sqlite");
     let wanted = by_rpm(&database, "sqlite");
     assert_eq!(wanted["part3"], "3:3.21-1.el9");
-    assert_eq!(by_nodekiln(folder, &sqlite, "rpmdb.sqlite"), wanted);
+    assert_eq!(by_nodekiln(&sqlite, "rpmdb.sqlite"), wanted);
 
     // No rpm that is about writes Berkeley DB any more: its own loader does.
     let query = "SELECT lower(hex(blob)) FROM Packages ORDER BY hnum";
@@ -127,10 +101,6 @@ fn both_databases_hold_what_rpm_says() {
         let packages = berkeley.join("Packages");
         run("db5.3_load", &["-f", text(&file), text(&packages)]);
         assert_eq!(by_rpm(&berkeley, "bdb_ro"), wanted, "{page_size}");
-        assert_eq!(
-            by_nodekiln(folder, &packages, "Packages"),
-            wanted,
-            "{page_size}"
-        );
+        assert_eq!(by_nodekiln(&packages, "Packages"), wanted, "{page_size}");
     }
 }

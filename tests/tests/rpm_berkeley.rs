@@ -4,16 +4,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use nodekiln::disk::raw::RawFile;
-use nodekiln::os::Image;
 use nodekiln::os::rpm::{Database, Recorded};
-use nodekiln::plan::Target;
-use nodekiln::volume::{self, Access, Timestamp};
 use nodekiln_tests::berkeley::{self, Files};
 use nodekiln_tests::program::run;
+use nodekiln_tests::rpm_package::{build_all, record};
 use nodekiln_tests::small_base::text;
+use nodekiln_tests::volumes::image_of;
 
 /// Packages of the database.
 const PACKAGES: u32 = 320;
@@ -72,51 +69,20 @@ fn database(folder: &Path) -> PathBuf {
     for number in 1..=PACKAGES {
         spec += &package(number);
     }
-    let file = folder.join("base.spec");
-    fs::write(&file, spec).expect("writes");
-    let top = format!("_topdir {}", text(&folder.join("top")));
-    run(
-        "rpmbuild",
-        &["-bb", "--quiet", "--define", &top, text(&file)],
-    );
-    let database = folder.join("db");
-    fs::create_dir(&database).expect("creates");
-    let packages = fs::read_dir(folder.join("top/RPMS/noarch")).expect("packages");
-    let mut packages: Vec<PathBuf> = packages
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    packages.sort();
+    let packages = build_all(folder, &spec);
     assert_eq!(packages.len(), PACKAGES as usize + 1);
-    let path = format!("--dbpath={}", text(&database));
-    let mut arguments = vec![
-        "-i",
-        "--justdb",
-        "--nodeps",
-        "--ignorearch",
-        "--noorder",
-        &path,
-    ];
-    arguments.extend(packages.iter().map(|package| text(package)));
-    run("rpm", &arguments);
+    let database = folder.join("db");
+    record(&database, &packages);
     database.join("rpmdb.sqlite")
 }
 
 /// Adds packages, whose headers these are, to the database in `folder`.
-fn add(work: &Path, folder: &Path, headers: &[Vec<u8>]) -> Recorded {
-    let root = work.join("root");
-    fs::remove_dir_all(&root).ok();
+fn add(folder: &Path, headers: &[Vec<u8>]) -> Recorded {
+    let work = tempfile::tempdir().expect("a folder");
+    let root = work.path().join("root");
     fs::create_dir_all(root.join("var/lib")).expect("creates");
     run("cp", &["-a", text(folder), text(&root.join("var/lib/rpm"))]);
-    let disk = work.join("root.ext4");
-    fs::remove_file(&disk).ok();
-    run(
-        "mke2fs",
-        &["-q", "-t", "ext4", "-d", text(&root), text(&disk), "256M"],
-    );
-    let disk = RawFile::read_only(fs::File::open(&disk).expect("opens")).expect("a disk");
-    let volume =
-        volume::open(Arc::new(disk), Access::Read, Timestamp::default()).expect("a file system");
-    let mut image = Image::new([(Target::Root, volume)].into()).expect("has a root");
+    let mut image = image_of(&root);
     let database = Database::read(&mut image).expect("a database");
     let recorded = database.with(headers).expect("can be added to");
     for (path, bytes) in &recorded.files {
@@ -183,7 +149,7 @@ fn what_is_added_is_what_rpm_would_have_written() {
         while there < all {
             let next = all.min(there + 1 + draw() % most);
             let headers: Vec<_> = (there + 1..=next).map(|it| header(&whole, it)).collect();
-            let recorded = add(work, &folder, &headers);
+            let recorded = add(&folder, &headers);
             assert_eq!(recorded.stale.len(), 1);
             assert_same(
                 &berkeley::checked(&folder),

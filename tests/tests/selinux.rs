@@ -10,7 +10,6 @@ use nodekiln::build::layout;
 use nodekiln::disk::{OpenOptions, Storage, open_base};
 use nodekiln::os::selinux::{FileType, Policy};
 use nodekiln::os::{Image, Tree as _};
-use nodekiln::plan::Target;
 use nodekiln::profile::model::Architecture;
 use nodekiln::progress::Silent;
 use nodekiln::volume::{Access, Kind, Timestamp};
@@ -179,15 +178,7 @@ impl Judge {
 
     /// What nodekiln reads out of a file system with this policy.
     fn read(&self) -> Policy {
-        let scratch = TempDir::new().expect("a folder");
-        let disk = volumes::blank(scratch.path(), "root.ext4", 64 << 20);
-        let root = text(self.root.path());
-        run(
-            "mke2fs",
-            &["-q", "-F", "-t", "ext4", "-d", root, text(&disk)],
-        );
-        let volume = volumes::in_process(&disk).expect("opens");
-        let mut image = Image::new(BTreeMap::from([(Target::Root, volume)])).expect("a root");
+        let mut image = volumes::image_of(self.root.path());
         Policy::read(&mut image).expect("reads").expect("is there")
     }
 

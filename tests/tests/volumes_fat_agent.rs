@@ -79,6 +79,9 @@ fn payload() -> Vec<Operation> {
     list
 }
 
+/// Opens the volume on an image.
+type Opens = fn(&Path) -> nodekiln::Result<Box<dyn Volume>>;
+
 fn apply_all(volume: &mut dyn Volume, list: &[Operation]) {
     for operation in list {
         if let Some(refusal) = apply(volume, operation) {
@@ -145,14 +148,17 @@ fn a_payload_on_every_layout_is_what_this_process_makes() {
             by_mtools(&ours, &other);
         }
         // It goes on from what the kernel left, in process and by the kernel.
-        for engine in [in_process, through_agent] {
+        for (engine, is_there) in [(in_process as Opens, true), (through_agent, false)] {
             let mut volume = engine(&ours).expect(name);
             let path = at("/EFI/BOOT/later.efi");
             let data = bytes(8, 300_000);
             volume
                 .write_file(&path, 300_000, &mut &data[..], &plain(0o644))
                 .expect(name);
-            volume.remove_file(&at("/LOADER/Loader.Conf")).ok();
+            let removed = volume.remove_file(&at("/LOADER/Loader.Conf"));
+            let refusal = removed.err().and_then(|error| problem(&error));
+            let wanted = (!is_there).then_some(Problem::NotFound);
+            assert_eq!(refusal, wanted, "{name}");
             volume.finish().expect(name);
             check(&ours);
         }
