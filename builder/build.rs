@@ -1,9 +1,10 @@
 //! Takes the shipped overlays, the first-boot program and the agent into the
 //! command, so that one file is all there is to install.
 //!
-//! `NODEKILN_EMBED_FIRSTBOOT_X86_64`, `..._ARM64` and `NODEKILN_EMBED_AGENT_X86_64`
-//! name the programs while a release is built (`scripts/build`). A build without
-//! them looks for the programs at run time: `src/carried.rs`.
+//! `NODEKILN_EMBED_FIRSTBOOT_X86_64` and `..._ARM64` name the programs while a release is
+//! built (`scripts/build`), and `NODEKILN_EMBED_AGENT_X86_64` or `..._ARM64` the agent for the
+//! processor that the command is built for. A build without them looks for the programs at
+//! run time: `src/carried.rs`.
 
 #![allow(
     clippy::print_stdout,
@@ -24,7 +25,12 @@ fn main() {
             &out.join(format!("firstboot-{}", architecture.to_lowercase())),
         );
     }
-    embed("NODEKILN_EMBED_AGENT_X86_64", &out.join("agent-x86_64"));
+    let of_the_command = match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
+        Ok("aarch64") => "NODEKILN_EMBED_AGENT_ARM64",
+        // On others there is no guest for it: src/volume/agent/program.rs.
+        _ => "NODEKILN_EMBED_AGENT_X86_64",
+    };
+    embed(of_the_command, &out.join("agent"));
     let overlays = manifest.join("../overlays");
     println!("cargo::rerun-if-changed={}", overlays.display());
     let mut text = "const SHIPPED: &[Shipped] = &[\n".to_owned();

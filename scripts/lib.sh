@@ -35,6 +35,137 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi
 }
 
+# host_architecture: that of this machine, as profiles write it.
+host_architecture() {
+  case $(uname -m) in
+    x86_64) echo x86_64 ;;
+    aarch64 | arm64) echo arm64 ;;
+    *) fail "this machine is neither x86_64 nor arm64, but $(uname -m)" ;;
+  esac
+}
+
+# debian_architecture ARCHITECTURE: its name in packages.
+debian_architecture() {
+  case $1 in
+    x86_64) echo amd64 ;;
+    arm64) echo arm64 ;;
+    *) fail "no such architecture: '$1'; x86_64 and arm64 are known" ;;
+  esac
+}
+
+# rust_target ARCHITECTURE: its name in Rust.
+rust_target() {
+  case $1 in
+    x86_64) echo x86_64-unknown-linux-gnu ;;
+    arm64) echo aarch64-unknown-linux-gnu ;;
+    *) fail "no such architecture: '$1'; x86_64 and arm64 are built for" ;;
+  esac
+}
+
+# arm64_linker: what links for arm64. GNU's linker cannot take the tables out by
+# firstboot/no-unwind-tables.ld, Rust's own can, which links for x86-64 without being asked.
+arm64_linker() {
+  local host lld
+  command -v aarch64-linux-gnu-gcc >/dev/null ||
+    fail "aarch64-linux-gnu-gcc is missing: run 'make tools', or build without arm64: ARCHITECTURES=x86_64"
+  host=$(rustc --version --verbose | sed -n 's/^host: //p')
+  lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
+  [ -x "$lld/ld.lld" ] || fail "$lld/ld.lld is missing: Rust of rustup brings it"
+  echo "-Clinker=aarch64-linux-gnu-gcc -Clink-arg=-fuse-ld=lld -Clink-arg=-B$lld"
+}
+
+# static_programs NAME LIMIT FLAGS ARCHITECTURE...: builds the static program NAME of the
+# crate nodekiln-NAME, with FLAGS for rustc and at most LIMIT bytes, and prints where it lies
+# for each architecture, in their order.
+static_programs() {
+  local name=$1 limit=$2 flags=$3 architecture target variable linker program size header machine
+  local -a targets=()
+  shift 3
+  flags="-Ctarget-feature=+crt-static -Crelocation-model=static $flags"
+  for architecture; do
+    target=$(rust_target "$architecture")
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ] ||
+      fail "Rust cannot build for $architecture: run 'rustup target add $target'"
+    targets+=(--target "$target")
+    variable=${target^^}
+    variable=CARGO_TARGET_${variable//-/_}_RUSTFLAGS
+    linker=
+    [ "$architecture" != arm64 ] || linker=$(arm64_linker)
+    # Cargo calls the linker in this folder.
+    export "$variable=$flags $linker"
+  done
+  say "building $name for $*"
+  # One call: the link of a program keeps one processor busy, so two take as long as one.
+  # With --target, static linking stays away from build scripts and macros. RUSTFLAGS would
+  # take the place of the flags above.
+  env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
+    cargo build --quiet --locked --profile firstboot "${targets[@]}" -p "nodekiln-$name"
+  for architecture; do
+    target=$(rust_target "$architecture")
+    program=target/$target/firstboot/$name
+    size=$(stat -c %s "$program")
+    [ "$size" -le "$limit" ] || fail "$program has $size bytes; $limit is the limit"
+    # The bytes of e_machine in an ELF header.
+    case $architecture in x86_64) machine=3e00 ;; arm64) machine=b700 ;; esac
+    header=$(head -c 20 "$program" | od -An -v -tx1 | tr -d ' \n')
+    [[ $header == 7f454c46*$machine ]] || fail "$program is no ELF program for $architecture"
+    say "$name for $architecture has $size bytes"
+    echo "$program"
+  done
+}
+
+# unpacked FOLDER SUITE ARCHITECTURE PACKAGE...: packages of a Debian suite, only downloaded
+# and unpacked, below FOLDER/root. It has an apt of its own, made from the machine's sources.
+unpacked() {
+  local folder=$1 suite=$2 architecture=$3 log=$1.log apt work package
+  shift 3
+  [ ! -e "$folder/complete" ] || return 0
+  say "unpacking $* of Debian's $suite (once)"
+  rm -rf --one-file-system "$folder"
+  mkdir -p "$folder/root"
+  apt=$folder/apt
+  mkdir -p "$apt/lists/partial" "$apt/archives/partial"
+  apt_sources "$suite" >"$apt/sources.list"
+  # What is installed here says nothing about another architecture.
+  : >"$apt/status"
+  cat >"$apt/apt.conf" <<EOF
+APT::Architecture "$architecture";
+APT::Architectures { "$architecture"; };
+Dir::State::status "$apt/status";
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::State::lists "$apt/lists";
+Dir::Cache "$apt";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+EOF
+  APT_CONFIG=$apt/apt.conf apt-get -qq update >"$log" 2>&1 ||
+    fail "the lists of $suite cannot be fetched; see $log"
+  work=$(mktemp -d)
+  for package; do
+    # A kernel's package without a version only depends on the one that has it.
+    [[ $package != linux-image-cloud-* ]] ||
+      package=$(APT_CONFIG=$apt/apt.conf apt-cache show "$package" |
+        awk '$1 == "Depends:" { name = $2 } END { print name }')
+    (cd "$work" && APT_CONFIG=$apt/apt.conf apt-get -qq download "$package") >>"$log" 2>&1 ||
+      fail "$package cannot be downloaded; see $log"
+  done
+  for package in "$work"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+  rm -rf --one-file-system "$work" "$apt"
+  touch "$folder/complete"
+}
+
+# The machine's own source of Debian's main archive, for another suite.
+apt_sources() {
+  local uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  # shellcheck disable=SC2016
+  uri=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(ORIGIN)' 2>/dev/null |
+    awk -v suite="$(. /etc/os-release && echo "$VERSION_CODENAME")" '$2 == suite { print $1; exit }')
+  [ -n "$uri" ] || fail "apt has no source of Debian to derive that of $1 from"
+  printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$uri" "$1"
+}
+
 # The machine's Go if it is new enough for the pinned modules, else one from pip.
 go_program() {
   local have version=1.27.3 folder

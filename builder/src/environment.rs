@@ -19,7 +19,8 @@ pub const NODEKILN_FIRSTBOOT: &str = "NODEKILN_FIRSTBOOT";
 pub const NODEKILN_AGENT: &str = "NODEKILN_AGENT";
 /// The guest kernel that edits file systems, user-mode Linux, instead of the one that is found.
 pub const NODEKILN_UML_KERNEL: &str = "NODEKILN_UML_KERNEL";
-/// The kernel of a distribution for the machine that edits them where user-mode Linux cannot.
+/// The kernel of a distribution for the machine that edits them where user-mode Linux cannot;
+/// for the same processor as this one.
 pub const NODEKILN_VM_KERNEL: &str = "NODEKILN_VM_KERNEL";
 /// No colours, whatever its value. See <https://no-color.org/>.
 pub const NO_COLOR: &str = "NO_COLOR";

@@ -58,15 +58,15 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// Runs a script of `scripts/` that obtains something of others; gives the path that it
-/// prints.
+/// Runs a script of `scripts/` that obtains something of others, with an argument if it is
+/// not empty; gives the path that it prints.
 ///
 /// # Panics
 /// When it fails: a test that cannot judge must fail.
 pub fn script(name: &str, argument: &str) -> PathBuf {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
     let output = Command::new(scripts.join(name))
-        .arg(argument)
+        .args(Some(argument).filter(|argument| !argument.is_empty()))
         .output()
         .expect("the script runs");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -165,6 +165,18 @@ fn attributes(numbers: &mut Numbers, linux: bool, may_be_user: bool) -> Attribut
     }
 }
 
+/// Applies all of them.
+///
+/// # Panics
+/// When one of them is refused.
+pub fn apply_all(volume: &mut dyn Volume, list: &[Operation]) {
+    for operation in list {
+        if let Some(refusal) = apply(volume, operation) {
+            panic!("{operation:?}: {}", refusal.text);
+        }
+    }
+}
+
 /// Applies one operation; `None` when it was done, else why it was refused.
 pub fn apply(volume: &mut dyn Volume, operation: &Operation) -> Option<Refusal> {
     let done = match operation {

@@ -6,9 +6,10 @@ use std::sync::{Arc, LazyLock};
 
 use nodekiln::disk::{Slice, Storage};
 use nodekiln::volume::agent::{Kernel, Place, installed};
-use nodekiln::volume::{Access, Volume, open, open_for_agent};
+use nodekiln::volume::{Access, Attributes, Volume, open, open_for_agent};
 
 use crate::program;
+use crate::sequences::Operation;
 use crate::small_base::{ESP_SIZE, ESP_START, MIB, ROOT_START, make_esp, text};
 use crate::volumes::{
     EPOCH, RawFile, at, blank, bytes, fill_old, must, plain, run, thin_old, through_kernel,
@@ -46,6 +47,13 @@ pub fn agent() -> &'static Path {
             .join(printed)
     });
     &AGENT
+}
+
+/// The agent for arm64, built when it has to be.
+pub fn arm64_agent() -> Vec<u8> {
+    let printed = program::script("build-agent", "arm64");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read(workspace.join(printed)).expect("it was built")
 }
 
 /// The kernel that is installed, with the agent of this tree.
@@ -175,6 +183,61 @@ pub fn churn(image: &Path) {
          for file in old/*; do [ -f \"$file\" ] && echo more >>\"$file\" || true; done
          dd if=/dev/zero of=churned/large bs=1M count=20 status=none; rm churned/large",
     );
+}
+
+/// Attributes with a label of SELinux.
+pub fn labelled(mode: u32, label: &str) -> Attributes {
+    let mut attributes = plain(mode);
+    let value = format!("system_u:object_r:{label}:s0\0");
+    attributes
+        .xattrs
+        .insert("security.selinux".to_owned(), value.into_bytes());
+    attributes
+}
+
+/// What a bake does: large programs, many small files, links, and changes of what is there.
+pub fn payload() -> Vec<Operation> {
+    let mut program = labelled(0o755, "bin_t");
+    program.xattrs.insert(
+        "security.capability".to_owned(),
+        [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].to_vec(),
+    );
+    let mut list = vec![
+        Operation::Folder(at("/usr"), labelled(0o755, "usr_t")),
+        Operation::Folder(at("/usr/bin"), labelled(0o755, "bin_t")),
+        Operation::Write(at("/usr/bin/kubelet"), 1, (40 << 20) + 77, program.clone()),
+        Operation::Link(
+            at("/usr/bin/crictl"),
+            b"kubelet".to_vec(),
+            labelled(0o777, "bin_t"),
+        ),
+    ];
+    for number in 0..300 {
+        list.push(Operation::Write(
+            at(&format!("/usr/bin/tool-{number}")),
+            number,
+            (number * 241) as usize,
+            labelled(0o644, "bin_t"),
+        ));
+    }
+    list.extend([
+        Operation::Name(at("/usr/bin/kubelet"), at("/usr/bin/second")),
+        // A capability and a label that are given and taken again.
+        Operation::Dress(at("/usr/bin/second"), plain(0o4755)),
+        Operation::Dress(at("/usr/bin/kubelet"), program),
+        Operation::Dress(at("/usr/bin/tool-7"), plain(0o600)),
+        Operation::Rename(at("/usr/bin/tool-7"), at("/usr/bin/tool-8")),
+        Operation::Rename(at("/old"), at("/usr/older")),
+        Operation::Append(at("/usr/older/entry-001"), 5, 100_000),
+        Operation::Append(at("/shared"), 6, 30),
+        Operation::Dress(at("/usr/older/entry-002"), labelled(0o640, "etc_t")),
+        Operation::Remove(at("/tty")),
+        Operation::RemoveTree(at("/usr/older/lib")),
+        Operation::Write(at("/usr/older/first"), 9, 50_000, plain(0o644)),
+        Operation::RemoveTree(at("/many")),
+        Operation::Dress(at("/"), labelled(0o755, "root_t")),
+    ]);
+    list
 }
 
 /// Whether `xfs_repair -n` finds an image sound.

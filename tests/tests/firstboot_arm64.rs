@@ -298,7 +298,7 @@ fn a_kernel_for_arm64_runs_it() {
             "stdio",
         ])
         .arg("-kernel")
-        .arg(judge("arm64-kernel"))
+        .arg(program::script("vm-kernel", "arm64"))
         .arg("-initrd")
         .arg(disk)
         .args(["-append", "console=ttyAMA0 quiet panic=-1"])

@@ -7,88 +7,16 @@ use std::path::{Path, PathBuf};
 use nodekiln::volume::agent::{Kernel, installed};
 use nodekiln::volume::{Access, Problem, Volume, open, problem};
 use nodekiln::{Class, ImagePath};
-use nodekiln_tests::fat::{LAYOUTS, check, make, read_by_another, reduced};
-use nodekiln_tests::sequences::{Abilities, Operation, apply, for_each_seed, sequence};
+use nodekiln_tests::fat::{LAYOUTS, check, make, payload, read_by_another, reduced};
+use nodekiln_tests::sequences::{Abilities, Operation, apply, apply_all, for_each_seed, sequence};
 use nodekiln_tests::small_base::cut;
 use nodekiln_tests::volumes::{
     EPOCH, Numbers, RawFile, assert_same, at, bytes, in_process, must, plain, run, tree,
 };
 use nodekiln_tests::xfs::{agent, paste, through, through_agent};
 
-/// A day after the epoch.
-const LATER: i64 = EPOCH.seconds + 86_400;
-
-/// A bake's changes: long, short and foreign names, large files and small ones, whatever
-/// their case.
-fn payload() -> Vec<Operation> {
-    let mut later = plain(0o600);
-    later.modified.seconds = LATER;
-    later.uid = 1000;
-    let folder = |path: &str| Operation::Folder(at(path), plain(0o755));
-    let mut list = vec![
-        folder("/EFI"),
-        folder("/EFI/BOOT"),
-        folder("/EFI/ubuntu with a long name"),
-        folder("/loader"),
-        folder("/loader/entries"),
-        Operation::Write(at("/EFI/BOOT/BOOTX64.EFI"), 1, 900_000, later.clone()),
-        Operation::Write(at("/EFI/BOOT/grubx64.efi"), 2, 16 << 10, later.clone()),
-        Operation::Write(at("/EFI/BOOT/Mixed.Case"), 3, 5000, later.clone()),
-        Operation::Write(at("/efi/boot/bootx64.efi"), 4, 700_001, plain(0o644)),
-        Operation::Write(
-            at("/loader/\u{65e5}\u{672c}\u{8a9e} \u{1f980}.conf"),
-            5,
-            9,
-            later.clone(),
-        ),
-        Operation::Write(at("/loader/caf\u{e9}"), 6, 10, later.clone()),
-        Operation::Write(at("/loader/CAF\u{c9}"), 7, 11, later.clone()),
-        Operation::Write(at("/LOADER/loader.conf"), 8, 0, plain(0o644)),
-        Operation::Append(at("/Loader/LOADER.CONF"), 9, 300_000),
-        Operation::Append(at("/loader/loader.conf"), 10, 77),
-        Operation::Dress(at("/LOADER"), later.clone()),
-    ];
-    for number in 0..40 {
-        let path = at(&format!(
-            "/loader/entries/an entry that is long {number}.conf"
-        ));
-        list.push(Operation::Write(
-            path,
-            number,
-            (number * 241) as usize,
-            plain(0o644),
-        ));
-    }
-    list.extend([
-        Operation::Rename(at("/efi/boot/mixed.case"), at("/efi/boot/MIXED.case")),
-        Operation::Rename(at("/EFI/BOOT/grubx64.efi"), at("/EFI/boot/Mixed.CASE")),
-        Operation::Rename(at("/loader/entries"), at("/EFI/entries")),
-        Operation::Rename(
-            at("/EFI/Entries/AN ENTRY that is long 7.conf"),
-            at("/EFI/entries/an entry that is long 8.CONF"),
-        ),
-        Operation::Remove(at("/efi/ENTRIES/an entry that is long 9.conf")),
-        folder("/empty"),
-        Operation::RemoveFolder(at("/EMPTY")),
-        folder("/Tree"),
-        folder("/Tree/below"),
-        Operation::Write(at("/tree/Below/file"), 1, 20_000, plain(0o644)),
-        Operation::RemoveTree(at("/TREE")),
-        Operation::Dress(at("/"), plain(0o755)),
-    ]);
-    list
-}
-
 /// Opens the volume on an image.
 type Opens = fn(&Path) -> nodekiln::Result<Box<dyn Volume>>;
-
-fn apply_all(volume: &mut dyn Volume, list: &[Operation]) {
-    for operation in list {
-        if let Some(refusal) = apply(volume, operation) {
-            panic!("{operation:?}: {}", refusal.text);
-        }
-    }
-}
 
 fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).expect("copied");

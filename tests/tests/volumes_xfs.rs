@@ -5,78 +5,16 @@ use std::time::Duration;
 
 use nodekiln::Class;
 use nodekiln::volume::agent::{Kernel, installed};
-use nodekiln::volume::{Access, Attributes, Problem, Volume, problem};
-use nodekiln_tests::sequences::{Abilities, Operation, apply, for_each_seed, sequence};
+use nodekiln::volume::{Access, Problem, Volume, problem};
+use nodekiln_tests::sequences::{Abilities, apply, apply_all, for_each_seed, sequence};
 use nodekiln_tests::small_base::cut;
 use nodekiln_tests::volumes::{
     assert_same, at, bytes, content, must, plain, run, through_kernel, tree,
 };
 use nodekiln_tests::xfs::{
-    LAYOUTS, SIZE, check, churn, copy, kernel, make, paste, populate, reading, through,
+    LAYOUTS, SIZE, check, churn, copy, kernel, make, paste, payload, populate, reading, through,
     through_agent,
 };
-
-fn labelled(mode: u32, label: &str) -> Attributes {
-    let mut attributes = plain(mode);
-    let value = format!("system_u:object_r:{label}:s0\0");
-    attributes
-        .xattrs
-        .insert("security.selinux".to_owned(), value.into_bytes());
-    attributes
-}
-
-/// What a bake does: large programs, many small files, links, and changes of what is there.
-fn payload() -> Vec<Operation> {
-    let mut program = labelled(0o755, "bin_t");
-    program.xattrs.insert(
-        "security.capability".to_owned(),
-        [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].to_vec(),
-    );
-    let mut list = vec![
-        Operation::Folder(at("/usr"), labelled(0o755, "usr_t")),
-        Operation::Folder(at("/usr/bin"), labelled(0o755, "bin_t")),
-        Operation::Write(at("/usr/bin/kubelet"), 1, (40 << 20) + 77, program.clone()),
-        Operation::Link(
-            at("/usr/bin/crictl"),
-            b"kubelet".to_vec(),
-            labelled(0o777, "bin_t"),
-        ),
-    ];
-    for number in 0..300 {
-        list.push(Operation::Write(
-            at(&format!("/usr/bin/tool-{number}")),
-            number,
-            (number * 241) as usize,
-            labelled(0o644, "bin_t"),
-        ));
-    }
-    list.extend([
-        Operation::Name(at("/usr/bin/kubelet"), at("/usr/bin/second")),
-        // A capability and a label that are given and taken again.
-        Operation::Dress(at("/usr/bin/second"), plain(0o4755)),
-        Operation::Dress(at("/usr/bin/kubelet"), program),
-        Operation::Dress(at("/usr/bin/tool-7"), plain(0o600)),
-        Operation::Rename(at("/usr/bin/tool-7"), at("/usr/bin/tool-8")),
-        Operation::Rename(at("/old"), at("/usr/older")),
-        Operation::Append(at("/usr/older/entry-001"), 5, 100_000),
-        Operation::Append(at("/shared"), 6, 30),
-        Operation::Dress(at("/usr/older/entry-002"), labelled(0o640, "etc_t")),
-        Operation::Remove(at("/tty")),
-        Operation::RemoveTree(at("/usr/older/lib")),
-        Operation::Write(at("/usr/older/first"), 9, 50_000, plain(0o644)),
-        Operation::RemoveTree(at("/many")),
-        Operation::Dress(at("/"), labelled(0o755, "root_t")),
-    ]);
-    list
-}
-
-fn apply_all(volume: &mut dyn Volume, list: &[Operation]) {
-    for operation in list {
-        if let Some(refusal) = apply(volume, operation) {
-            panic!("{operation:?}: {}", refusal.text);
-        }
-    }
-}
 
 #[test]
 fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
@@ -573,7 +511,10 @@ fn a_machine_does_what_user_mode_linux_does() {
 
 fn machine_without_an_agent(image: &Path) -> Box<dyn Volume> {
     let kernel = nodekiln_tests::program::script("vm-kernel", "");
-    let machine = Kernel::of_machine(kernel, b"\x7fELF no program".to_vec());
-    let machine = machine.expect("QEMU is installed");
+    // The head of one for x86-64, and no more.
+    let mut agent = b"\x7fELF\x02\x01".to_vec();
+    agent.resize(64, 0);
+    agent[18] = 62;
+    let machine = Kernel::of_machine(kernel, agent).expect("QEMU is installed");
     through(machine, image, 0..SIZE, false).expect("opened")
 }

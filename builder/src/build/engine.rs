@@ -129,7 +129,7 @@ fn choose(engine: Engine, plan: &Plan, layout: &Layout) -> Result<Choice> {
         Engine::Auto if !has_xfs => Choice::InProcess,
         Engine::Auto => match editor(engine)? {
             Editor::Agent(kernel) => Choice::Agent(kernel, "no library writes XFS rightly"),
-            Editor::Mount => Choice::Mount("it is XFS, and user-mode Linux is not there"),
+            Editor::Mount => Choice::Mount("it is XFS, and no guest kernel is there"),
         },
     })
 }

@@ -1,5 +1,6 @@
 //! The guest kernel: user-mode Linux, an ordinary process that needs no rights, or, where
-//! that cannot run, a kernel in a machine that QEMU emulates.
+//! that cannot run, a kernel in a machine that QEMU emulates, of the same processor as this
+//! one.
 //!
 //! It is given three files as disks and ends by itself. What it prints only explains
 //! an end without an answer.
@@ -12,9 +13,11 @@ use std::time::Duration;
 use nodekiln_agent::{BLOCK, Outcome};
 
 use super::machine::Machine;
-use super::{cpio, modules};
+use super::{cpio, modules, program};
 use crate::environment;
 use crate::error::{Class, Context as _, Error, Result};
+use crate::os::elf_architecture;
+use crate::profile::model::Architecture;
 use crate::progress::{Progress, Silent};
 use crate::task::{Finished, Task};
 
@@ -38,6 +41,8 @@ const FEWEST: u64 = 100;
 const EMULATED: u32 = 5;
 /// What to do where it does not run.
 const LACKS: &str = "nodekiln doctor tells what it lacks; as root, --engine mount does without it";
+/// Why it is a machine on other processors.
+const OF_X86_64: &str = "user-mode Linux is for x86-64 alone";
 /// Last bytes of the console that an error shows.
 const SHOWN: usize = 600;
 
@@ -79,26 +84,36 @@ impl Kernel {
     /// names its kernel. User-mode Linux: that of `NODEKILN_UML_KERNEL` alone when that is
     /// set, else the one that `scripts/build-guest-kernel` made, else the one that is
     /// installed. A machine again, when that is missing or does not run and `/boot` has a
-    /// kernel.
+    /// kernel. On arm64 a machine: user-mode Linux is for x86-64 alone.
     ///
     /// # Errors
-    /// [`Class::Unsupported`] on another processor than x86-64;
+    /// [`Class::Unsupported`] on another processor than x86-64 and 64-bit Arm;
     /// [`Class::Environment`] when one of them is missing.
     pub fn find() -> Result<Self> {
-        if !cfg!(target_arch = "x86_64") {
+        let Some(architecture) = program::ARCHITECTURE else {
             return Err(Error::unsupported(
-                "edit file systems by a guest kernel: the agent is built for x86-64 alone",
+                "edit file systems by a guest kernel: the agent is built for x86-64 and 64-bit Arm alone",
             )
-            .hint("build on x86-64, or as root with --engine mount"));
+            .hint("build on one of them, or as root with --engine mount"));
+        };
+        let agent = program::find(architecture)?;
+        match architecture {
+            Architecture::X86_64 => Self::find_on_x86_64(agent),
+            Architecture::Arm64 => {
+                let machine = Machine::find(architecture)?;
+                Ok(Self::emulated(machine, agent, OF_X86_64.to_owned()))
+            }
         }
-        let agent = super::program::find()?;
+    }
+
+    fn find_on_x86_64(agent: Vec<u8>) -> Result<Self> {
         // Who names one means that one.
         if std::env::var_os(environment::NODEKILN_UML_KERNEL).is_some()
             && std::env::var_os(environment::NODEKILN_VM_KERNEL).is_none()
         {
             return Ok(Self::new(find_program()?, agent));
         }
-        let machine = Machine::find();
+        let machine = Machine::find(Architecture::X86_64);
         if std::env::var_os(environment::NODEKILN_VM_KERNEL).is_some() {
             let why = format!("{} names its kernel", environment::NODEKILN_VM_KERNEL);
             return Ok(Self::emulated(machine?, agent, why));
@@ -143,12 +158,20 @@ impl Kernel {
         }
     }
 
-    /// A machine with the kernel `kernel` of a distribution, `agent` as its first program.
+    /// A machine with the kernel `kernel` of a distribution, `agent` as its first program:
+    /// one of the processors that the agent is for.
     ///
     /// # Errors
-    /// [`Class::Environment`] when the emulator or the kernel's modules are missing.
+    /// [`Class::Environment`] when the emulator or the kernel's modules are missing, or the
+    /// kernel is for another architecture; [`Class::Input`] when the agent is no program.
     pub fn of_machine(kernel: PathBuf, agent: Vec<u8>) -> Result<Self> {
-        let machine = Machine::of(kernel)?;
+        let architecture = elf_architecture(&agent).ok_or_else(|| {
+            Error::input(
+                "edit file systems in a machine: the agent is no ELF program for x86_64 or arm64",
+            )
+            .hint("name one that scripts/build-agent makes")
+        })?;
+        let machine = Machine::of(kernel, architecture)?;
         Ok(Self::emulated(machine, agent, "asked for".to_owned()))
     }
 
@@ -218,7 +241,10 @@ impl Kernel {
                 }
             }
             Guest::Process(_) => Vec::new(),
-            Guest::Machine(machine) => machine.modules(disks.file_system)?,
+            Guest::Machine(machine) => {
+                machine.prepare(folder)?;
+                machine.modules(disks.file_system)?
+            }
         };
         let files = cpio::initramfs(&self.agent, &modules);
         std::fs::write(folder.join("initramfs"), files).doing(doing)?;
@@ -254,7 +280,7 @@ impl Kernel {
         })?;
         drop(file);
         let block = std::fs::read(&answer).doing(|| "read the agent's answer".to_owned())?;
-        Outcome::decode(&block).map_err(|malformed| died(&finished, malformed))
+        Outcome::decode(&block).map_err(|malformed| self.died(&finished, malformed))
     }
 
     /// The program with its arguments. `image` is a name without commas and colons.
@@ -281,32 +307,35 @@ impl Kernel {
             .arg("initcall_blacklist=raid6_select_algo,calibrate_xor_blocks")
             .env("TMPDIR", memory_folder(folder)?))
     }
-}
 
-/// The error of a kernel that ended without an answer.
-fn died(finished: &Finished, malformed: nodekiln_agent::Malformed) -> Error {
-    let ended = finished.code.map_or("by a signal".to_owned(), |code| {
-        format!("with exit code {code}")
-    });
-    let mut said = String::from_utf8_lossy(&finished.stdout).into_owned();
-    said.push_str(&finished.stderr);
-    let said: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let said = said.join("; ");
-    let from = said.ceil_char_boundary(said.len().saturating_sub(SHOWN));
-    Error::new(
-        Class::Environment,
-        format!("edit the file system: the guest kernel ended {ended} before it was done ({malformed})"),
-    )
-    .caused_by(if said.is_empty() {
-        "it said nothing".to_owned()
-    } else {
-        format!("it said: {}", &said[from..])
-    })
-    .hint("nodekiln doctor tells whether it can run here: it needs ptrace, and a folder for temporary files from which programs can be started")
+    /// The error of a kernel that ended without an answer.
+    fn died(&self, finished: &Finished, malformed: nodekiln_agent::Malformed) -> Error {
+        let ended = finished.code.map_or("by a signal".to_owned(), |code| {
+            format!("with exit code {code}")
+        });
+        let mut said = String::from_utf8_lossy(&finished.stdout).into_owned();
+        said.push_str(&finished.stderr);
+        let said: Vec<&str> = said
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        let said = said.join("; ");
+        let from = said.ceil_char_boundary(said.len().saturating_sub(SHOWN));
+        Error::new(
+            Class::Environment,
+            format!("edit the file system: the guest kernel ended {ended} before it was done ({malformed})"),
+        )
+        .caused_by(if said.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            format!("it said: {}", &said[from..])
+        })
+        .hint(match self.guest {
+            Guest::Process(_) => "nodekiln doctor tells whether it can run here: it needs ptrace, and a folder for temporary files from which programs can be started",
+            Guest::Machine(_) => "nodekiln doctor tells whether it can run here; NODEKILN_VM_KERNEL names another kernel",
+        })
+    }
 }
 
 fn find_program() -> Result<PathBuf> {

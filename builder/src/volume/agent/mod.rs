@@ -1,5 +1,5 @@
-//! A file system that a guest kernel edits: user-mode Linux, with our agent as its only
-//! program. Needs no root.
+//! A file system that a guest kernel edits: user-mode Linux or one in a machine that QEMU
+//! emulates, with our agent as its only program. Needs no root.
 //!
 //! Changes wait in memory ([`pending`]), contents in a file, until
 //! [`Volume::finish`]: then one kernel makes them all, in their order. What the tree will
@@ -9,6 +9,7 @@
 mod cpio;
 mod fat;
 mod kernel;
+mod kernel_file;
 mod machine;
 mod modules;
 mod pending;
