@@ -122,11 +122,6 @@ pub fn arm64() -> Image {
     let (name, own) = ("debian-12-arm64", "name: debian-12-demo\n");
     assert!(profile.contains(own), "{profile}");
     let profile = profile.replace(own, &format!("name: {name}\n"));
-    // The base's serial console is that of x86-64.
-    let kernel = "\n  kernel:\n";
-    assert!(profile.contains(kernel), "{profile}");
-    let console = format!("{kernel}    commandLine: [-console, console=ttyAMA0]\n");
-    let profile = profile.replace(kernel, &console);
     let profile = over_image(&profile, &debian_base::path(Architecture::Arm64));
     let none: Vec<String> = COMPONENTS
         .map(|component| format!("{component}=omit"))

@@ -8,8 +8,6 @@ use crate::image_path::ImagePath;
 pub(super) const ROOT_LABEL: &str = "cloudimg-rootfs";
 /// Label of the EFI system partition, as on Ubuntu's cloud images.
 pub(super) const ESP_LABEL: &str = "UEFI";
-/// Kernel arguments: the last console is the one that systemd writes to.
-const COMMAND_LINE: &str = "console=tty1 console=ttyS0";
 
 /// Something that is written over what the packages brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub(super) enum Generated {
 }
 
 /// Everything that is generated in the root file system, parents before their
-/// children.
+/// children. `serial` is the serial console, where the kernel and GRUB have to be told.
 ///
 /// # Errors
 /// None for well-formed constants; the paths are checked all the same.
@@ -31,6 +29,7 @@ pub(super) fn root_files(
     root_uuid: &str,
     kernel: &str,
     distribution: &str,
+    serial: Option<&str>,
 ) -> Result<Vec<(ImagePath, Generated)>> {
     let unit = |folder: &str, name: &str| format!("/etc/systemd/system/{folder}.wants/{name}");
     let file = |text: &str| Generated::File(text.to_owned());
@@ -39,11 +38,11 @@ pub(super) fn root_files(
         ("/boot/efi".to_owned(), Generated::Directory),
         (
             "/boot/grub/grub.cfg".to_owned(),
-            Generated::File(grub_config(root_uuid, kernel, distribution)),
+            Generated::File(grub_config(root_uuid, kernel, distribution, serial)),
         ),
         (
             "/etc/default/grub".to_owned(),
-            Generated::File(grub_defaults()),
+            Generated::File(grub_defaults(serial)),
         ),
         ("/etc/fstab".to_owned(), Generated::File(fstab())),
         ("/etc/hostname".to_owned(), file("localhost\n")),
@@ -111,7 +110,7 @@ pub(super) fn grub_stub(root_uuid: &str) -> String {
 
 /// In the shape of `grub-mkconfig`, so that programs which edit its output can
 /// edit this.
-fn grub_config(root_uuid: &str, kernel: &str, distribution: &str) -> String {
+fn grub_config(root_uuid: &str, kernel: &str, distribution: &str, serial: Option<&str>) -> String {
     let entry = |title: &str, id: &str, arguments: &str| {
         format!(
             "menuentry '{title}' --class debian --class gnu-linux --class gnu --class os $menuentry_id_option '{id}' {{\n\
@@ -120,11 +119,17 @@ fn grub_config(root_uuid: &str, kernel: &str, distribution: &str) -> String {
              \tinsmod ext2\n\
              \tsearch --no-floppy --fs-uuid --set=root {root_uuid}\n\
              \techo\t'Loading Linux {kernel} ...'\n\
-             \tlinux\t/boot/vmlinuz-{kernel} root=UUID={root_uuid} ro {arguments}\n\
+             \tlinux\t/boot/vmlinuz-{kernel} root=UUID={root_uuid} ro{arguments}\n\
              \techo\t'Loading initial ramdisk ...'\n\
              \tinitrd\t/boot/initrd.img-{kernel}\n\
              }}\n"
         )
+    };
+    let arguments = consoles(serial);
+    let terminal = if serial.is_some() {
+        "serial --speed=115200\nterminal_input console serial\nterminal_output console serial\n"
+    } else {
+        ""
     };
     format!(
         "set default=\"0\"\n\
@@ -134,36 +139,46 @@ fn grub_config(root_uuid: &str, kernel: &str, distribution: &str) -> String {
          \x20 menuentry_id_option=\"\"\n\
          fi\n\
          export menuentry_id_option\n\
-         serial --speed=115200\n\
-         terminal_input console serial\n\
-         terminal_output console serial\n\
+         {}\
          set timeout_style=menu\n\
          set timeout=0\n\
          ### BEGIN /etc/grub.d/10_linux ###\n\
          {}{}### END /etc/grub.d/10_linux ###\n",
+        terminal,
         entry(
             distribution,
             &format!("gnulinux-simple-{root_uuid}"),
-            COMMAND_LINE
+            &arguments
         ),
         entry(
             &format!("{distribution}, with Linux {kernel} (recovery mode)"),
             &format!("gnulinux-{kernel}-recovery-{root_uuid}"),
-            &format!("single {COMMAND_LINE}"),
+            &format!(" single{arguments}"),
         ),
     )
 }
 
-fn grub_defaults() -> String {
+/// Kernel arguments, a space before each. The last console is the one that systemd
+/// writes to.
+fn consoles(serial: Option<&str>) -> String {
+    serial.map_or_else(String::new, |name| format!(" console=tty1 console={name}"))
+}
+
+fn grub_defaults(serial: Option<&str>) -> String {
+    let terminal = if serial.is_some() {
+        "GRUB_TERMINAL=\"console serial\"\nGRUB_SERIAL_COMMAND=\"serial --speed=115200\"\n"
+    } else {
+        "GRUB_TERMINAL=\"console\"\n"
+    };
     format!(
         "GRUB_DEFAULT=0\n\
          GRUB_TIMEOUT=0\n\
          GRUB_DISTRIBUTOR=Debian\n\
          GRUB_CMDLINE_LINUX_DEFAULT=\"\"\n\
-         GRUB_CMDLINE_LINUX=\"{COMMAND_LINE}\"\n\
-         GRUB_TERMINAL=\"console serial\"\n\
-         GRUB_SERIAL_COMMAND=\"serial --speed=115200\"\n\
-         GRUB_DISABLE_OS_PROBER=true\n"
+         GRUB_CMDLINE_LINUX=\"{}\"\n\
+         {terminal}\
+         GRUB_DISABLE_OS_PROBER=true\n",
+        consoles(serial).trim_start()
     )
 }
 
@@ -227,18 +242,40 @@ pub(super) fn is_leftover(path: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// What is generated at `path`.
+    fn text_of(path: &str, serial: Option<&str>) -> String {
+        let files = root_files("uuid", "6.1.0-1", "Debian", serial).expect("constants");
+        let found = files.into_iter().find(|(at, _)| at.as_str() == Some(path));
+        let Some((_, Generated::File(text))) = found else {
+            unreachable!("{path} is a file");
+        };
+        text
+    }
+
+    #[test]
+    fn firmware_that_names_the_console_is_not_contradicted() {
+        let config = text_of("/boot/grub/grub.cfg", None);
+        assert!(config.contains("\tlinux\t/boot/vmlinuz-6.1.0-1 root=UUID=uuid ro\n"));
+        assert!(config.contains("root=UUID=uuid ro single\n"));
+        let defaults = text_of("/etc/default/grub", None);
+        assert!(defaults.contains("\nGRUB_CMDLINE_LINUX=\"\"\nGRUB_TERMINAL=\"console\"\n"));
+        for text in [config, defaults] {
+            assert!(
+                !text.contains("serial") && !text.contains("console="),
+                "{text}"
+            );
+        }
+    }
+
     #[test]
     fn points_grub_at_the_root_and_its_kernel() {
-        let files = root_files("uuid", "6.1.0-1", "Debian").expect("constants");
-        let Some((_, Generated::File(config))) = files
-            .iter()
-            .find(|(path, _)| path.as_str() == Some("/boot/grub/grub.cfg"))
-        else {
-            unreachable!("grub.cfg is a file");
-        };
+        let config = text_of("/boot/grub/grub.cfg", Some("ttyS0"));
         assert!(config.contains(
             "\tlinux\t/boot/vmlinuz-6.1.0-1 root=UUID=uuid ro console=tty1 console=ttyS0\n"
         ));
+        assert!(config.contains("\nserial --speed=115200\nterminal_input console serial\n"));
+        let single = "root=UUID=uuid ro single console=tty1 console=ttyS0\n";
+        assert!(config.contains(single));
         assert!(config.contains("\tinitrd\t/boot/initrd.img-6.1.0-1\n"));
         assert!(config.contains("set timeout=0\n"));
         assert!(grub_stub("uuid").starts_with("search.fs_uuid uuid root\n"));

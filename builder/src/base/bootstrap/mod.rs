@@ -38,8 +38,6 @@ use crate::store::{Digest, Store};
 use crate::task::Task;
 use crate::volume::{self, Access, Timestamp, Volume};
 
-/// Raised whenever the same packages would give another image.
-const FORMAT: u32 = 1;
 /// Time for mmdebstrap: on a slow line, 250 MB take this long.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Bytes that the work needs beside the store: the tree and its tar.
@@ -265,7 +263,7 @@ fn make_image(
         Ok(BufReader::with_capacity(1 << 20, file))
     };
     let (kept, tree) = root::scan(open_tar()?, platform, options.epoch)?;
-    let seed = seed(&tree, options);
+    let seed = seed(platform.format, &tree, options);
     // The newest kernel boots; versions of one package series sort as text.
     let kernel = kept
         .kernels
@@ -297,6 +295,7 @@ fn make_image(
         &layout.root_uuid.to_string(),
         kernel,
         &distribution(&kept.release),
+        platform.serial,
     )?;
     root::fill(&mut *root, open_tar()?, &generated, options.epoch, progress)?;
     root.finish()?;
@@ -310,8 +309,8 @@ fn make_image(
 }
 
 /// What all identifiers are derived from.
-fn seed(tree: &Digest, options: &Options) -> Digest {
-    let parameters = format!("{FORMAT} {tree} {} {}", options.size, options.epoch);
+fn seed(format: u32, tree: &Digest, options: &Options) -> Digest {
+    let parameters = format!("{format} {tree} {} {}", options.size, options.epoch);
     Digest::from_bytes(Sha256::digest(parameters).into())
 }
 

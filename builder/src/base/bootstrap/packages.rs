@@ -40,7 +40,7 @@ const COMMON: [&str; 26] = [
     "procps",
 ];
 
-/// Names of Debian's packages that differ between architectures.
+/// What differs between architectures.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Platform {
     /// Debian's name of the architecture.
@@ -49,6 +49,12 @@ pub(super) struct Platform {
     pub(super) efi: &'static str,
     /// GRUB's name of the platform.
     pub(super) grub: &'static str,
+    /// The serial console, where the kernel and GRUB have to be told. On arm64 the
+    /// firmware tells the kernel (ACPI's SPCR, or `stdout-path` of a device tree), each
+    /// board another one; GRUB 2.06 has no `serial` there.
+    pub(super) serial: Option<&'static str>,
+    /// Raised whenever the same packages would give another image.
+    pub(super) format: u32,
 }
 
 /// The platform of `architecture`.
@@ -58,11 +64,15 @@ pub(super) fn platform(architecture: Architecture) -> Platform {
             debian: "amd64",
             efi: "x64",
             grub: "x86_64-efi",
+            serial: Some("ttyS0"),
+            format: 1,
         },
         Architecture::Arm64 => Platform {
             debian: "arm64",
             efi: "aa64",
             grub: "arm64-efi",
+            serial: None,
+            format: 2,
         },
     }
 }
