@@ -111,6 +111,26 @@ pub fn tiny_program() -> Vec<u8> {
     program
 }
 
+/// Makes all that is taken for a program for x86-64, in a folder or alone, one for arm64.
+///
+/// # Panics
+/// When it cannot be read or written.
+pub fn turn_to_arm64(path: &Path) {
+    // `e_machine` of an ELF header, and its value for AArch64.
+    const MACHINE: (usize, u8) = (18, 183);
+    for entry in walkdir::WalkDir::new(path) {
+        let entry = entry.expect("can be walked");
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let mut program = fs::read(entry.path()).expect("reads");
+        if program.starts_with(b"\x7fELF") {
+            program[MACHINE.0] = MACHINE.1;
+            fs::write(entry.path(), program).expect("writes");
+        }
+    }
+}
+
 /// A program of `size` bytes that neither compresses nor repeats.
 pub fn program(size: usize, seed: u64) -> Vec<u8> {
     let mut bytes = tiny_program();

@@ -182,29 +182,10 @@ fn it_asks_eks_by_signed_requests_over_tls_and_joins() {
     assert_eq!(machine.status()["state"], "done");
 }
 
-/// Makes what a workshop takes for a program one for arm64.
-fn turn(path: &Path) {
-    // `e_machine` of an ELF header, and its value for AArch64.
-    const MACHINE: (usize, u8) = (18, 183);
-    let mut program = fs::read(path).expect("reads");
-    if program.starts_with(b"\x7fELF") {
-        program[MACHINE.0] = MACHINE.1;
-        fs::write(path, program).expect("writes");
-    }
-}
-
 /// A workshop whose base, components and profile are for arm64.
 fn workshop() -> Workshop {
-    let turn_all = |folder: &Path| {
-        for entry in walkdir::WalkDir::new(folder) {
-            let entry = entry.expect("can be walked");
-            if entry.file_type().is_file() {
-                turn(entry.path());
-            }
-        }
-    };
-    let workshop = Workshop::with(&Shape::default(), turn_all);
-    turn_all(&workshop.path("components"));
+    let workshop = Workshop::with(&Shape::default(), small_base::turn_to_arm64);
+    small_base::turn_to_arm64(&workshop.path("components"));
     workshop.write_profile(
         "base.raw",
         "  architecture: arm64\n  outputs:\n    - format: raw\n",

@@ -84,7 +84,7 @@ pub fn compute(inputs: &Inputs<'_>, image: &mut Image) -> Result<Plan> {
     services::plan(&mut draft, &with_firstboot(&named))?;
     packages::record_units(&mut draft, &wishes)?;
     let exceptions = hygiene::plan(&mut draft)?;
-    boot_time::plan(&mut draft)?;
+    boot_time::plan(&mut draft, spec.architecture)?;
     release::reserve(&mut draft)?;
     // Last, so that nothing is laid after it.
     selinux::plan(&mut draft, &inputs.partitions)?;

@@ -1,4 +1,4 @@
-//! cloud-init asks one data source alone, over the network, whatever the machine is.
+//! cloud-init asks data sources over the network, whatever the machine is.
 //!
 //! A list of one source, or of one and `None`, is taken as it is by `ds-identify`, the
 //! generator that finds out before the network is up where a machine runs (cloud-init,
@@ -6,6 +6,11 @@
 //! metadata service that nobody answers for: 120 seconds for EC2 (`max_wait` in
 //! `cloudinit/sources/DataSourceEc2.py`), and takes neither a NoCloud seed nor a config
 //! drive. With more names in the list the generator looks, and nobody waits.
+//!
+//! On arm64 it looks, too, but where it finds nothing it starts every source of the list
+//! (`DI_DEFAULT_POLICY_NO_DMI`), from when such machines had no SMBIOS tables: minutes,
+//! in which each asks for its service. It is told to do as on x86-64, which newer versions
+//! do by themselves.
 
 use super::super::draft::Draft;
 use super::REASON;
@@ -13,6 +18,7 @@ use crate::error::Result;
 use crate::image_path::ImagePath;
 use crate::os::Tree;
 use crate::os::tree::fixed;
+use crate::profile::model::Architecture;
 
 /// The configuration, and the folder of further files, which go over it in the order of
 /// their names.
@@ -26,16 +32,26 @@ const IDENTIFY: [&str; 3] = [
     "/usr/libexec/cloud-init/ds-identify",
     "/lib/cloud-init/ds-identify",
 ];
-/// What says that the generator shall not look.
+/// What tells the generator how to look, or that it shall not.
 const POLICY: &str = "/etc/cloud/ds-identify.cfg";
+/// That of x86-64 (`DI_DEFAULT_POLICY`).
+const LIKE_X86_64: &str = "\
+# Where nothing is found, cloud-init stays off, as on x86-64: older versions would ask each
+# of their data sources on arm64, for minutes.
+policy: search,found=all,maybe=none,notfound=disabled
+";
 /// Sources that wait for the network.
 const REMOTE: [&str; 3] = ["Ec2", "OpenStack", "CloudStack"];
 /// Sources that need none, and that seeds of nodes come by.
 const LOCAL: [&str; 2] = ["NoCloud", "ConfigDrive"];
 
-pub(super) fn plan(draft: &mut Draft<'_>) -> Result<()> {
+pub(super) fn plan(draft: &mut Draft<'_>, architecture: Architecture) -> Result<()> {
     if !looks(draft)? {
         return Ok(());
+    }
+    if architecture == Architecture::Arm64 {
+        let reason = format!("{REASON}: cloud-init waits for every source where it finds none");
+        draft.put_text(&fixed(POLICY), 0o644, LIKE_X86_64.to_owned(), &reason)?;
     }
     let Some(source) = only_source(draft)? else {
         return Ok(());
@@ -122,11 +138,15 @@ mod tests {
         })
     }
 
-    fn drop_in(plan: &Plan) -> Option<String> {
+    fn laid_at(plan: &Plan, path: &str) -> Option<String> {
         let is_planned = plan.volumes[&Target::Root]
             .entries
-            .contains_key(&fixed(DROP_IN));
-        is_planned.then(|| machine::text_at(plan, DROP_IN))
+            .contains_key(&fixed(path));
+        is_planned.then(|| machine::text_at(plan, path))
+    }
+
+    fn drop_in(plan: &Plan) -> Option<String> {
+        laid_at(plan, DROP_IN)
     }
 
     fn plan_of(files: &[(&str, &str)]) -> Plan {

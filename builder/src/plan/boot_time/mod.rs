@@ -14,11 +14,12 @@ pub use units::{Needless, needless};
 
 use super::draft::Draft;
 use crate::error::Result;
+use crate::profile::model::Architecture;
 
 /// How the reasons of what is planned here begin.
 const REASON: &str = "time of boot";
 
 /// Plans what is safe.
-pub(super) fn plan(draft: &mut Draft<'_>) -> Result<()> {
-    data_sources::plan(draft)
+pub(super) fn plan(draft: &mut Draft<'_>, architecture: Architecture) -> Result<()> {
+    data_sources::plan(draft, architecture)
 }
