@@ -1,20 +1,16 @@
 //! The machine that this program runs on.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-
-use rustix::fs::OFlags;
 
 use super::http::Client;
 use super::notify::Manager;
 use super::{
     Clock, Ended, Error, Files, Folder, Level, Network, NetworkError, NewFile, Programs, Request,
-    Response, Space, Status, Task, Variables, Voice, journal_line, process,
+    Response, Space, Status, Task, Variables, Voice, console, journal_line, process,
 };
 
 /// The machine that this program runs on.
@@ -195,15 +191,7 @@ impl Voice for Linux {
     fn milestone(&self, text: &str) {
         let line = format!("nodekiln-firstboot: {text}\n");
         if self.is_service {
-            // A console that is stopped, or not there, must not stop the machine.
-            let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
-            let console = OpenOptions::new()
-                .append(true)
-                .custom_flags(flags.bits().cast_signed())
-                .open("/dev/console");
-            if let Ok(mut console) = console {
-                let _ = console.write_all(line.as_bytes());
-            }
+            console::write(&line);
         } else {
             let _ = std::io::stderr().write_all(line.as_bytes());
         }

@@ -1,6 +1,7 @@
 //! The edge: what touches a running system, behind one small trait each, so that
 //! everything above can be tried without one.
 
+mod console;
 mod cpu;
 pub mod dns;
 mod facts;

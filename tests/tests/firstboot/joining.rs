@@ -143,3 +143,21 @@ fn without_a_node_configuration_the_unit_fails_for_good() {
             .any(|line| line == "RestartPreventExitStatus=2 3 7")
     );
 }
+
+#[test]
+fn every_console_is_told() {
+    let machine = Machine::new();
+    machine.write("sys/class/tty/console/active", "tty0 ttyS0\n", 0o444);
+    for console in ["dev/tty0", "dev/ttyS0"] {
+        machine.write(console, "", 0o600);
+    }
+    let output = machine.start();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let screen = machine.read("dev/tty0");
+    assert!(
+        screen.contains("\nnodekiln-firstboot: done in "),
+        "{screen}"
+    );
+    assert_eq!(machine.read("dev/ttyS0"), screen);
+    assert_eq!(machine.read("dev/console"), "", "it is one of them");
+}
