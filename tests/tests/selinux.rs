@@ -150,6 +150,12 @@ const MORE: &[&str] = &[
     "/unknown/a/b",
 ];
 
+/// Folders of first boot, as Fedora's container-selinux tells them from others.
+const CONTAINERS: &str = r"/etc/kubernetes(/.*)?	system_u:object_r:kubernetes_file_t:s0
+/var/lib/containerd(/.*)?	system_u:object_r:container_var_lib_t:s0
+/var/log/pods(/.*)?	system_u:object_r:container_log_t:s0
+";
+
 struct Judge {
     matchpathcon: PathBuf,
     /// A root folder with the policy in its place.
@@ -331,6 +337,8 @@ fn a_baked_image_has_the_labels_of_its_policy() {
     let folder = judge("selinux");
     let workshop = Workshop::with(&Shape::default(), |tree| {
         lay_policy(&folder, tree, "enforcing");
+        let local = tree.join("etc/selinux/default/contexts/files/file_contexts.local");
+        fs::write(local, CONTAINERS).expect("writes");
     });
     let built = workshop.built(&[]);
     let image = built.join("small.raw");
@@ -373,6 +381,10 @@ fn a_baked_image_has_the_labels_of_its_policy() {
         "/etc/systemd/system/multi-user.target.wants/nodekiln-firstboot.service",
         "/usr/share/nodekiln/manifest.json",
         "/etc/machine-id",
+        // First boot and containerd would make these, with the labels of their folders.
+        "/etc/kubernetes",
+        "/var/lib/containerd",
+        "/var/log/pods",
     ] {
         assert!(
             labelled.iter().any(|it| it == path),

@@ -50,6 +50,40 @@ fn everything_that_is_laid_has_its_label() {
 }
 
 #[test]
+fn folders_of_first_boot_are_laid_where_they_would_get_another_label() {
+    let laid = |local: &str| {
+        let local_contexts = format!("{FOLDER}/file_contexts.local");
+        let volume = with_policy("enforcing").with_file(&local_contexts, local);
+        let volume = volume.expect("builds");
+        planned(volume, &profile(), Vec::new()).expect("plans").0
+    };
+    let has = |plan: &Plan, path: &str| {
+        let entries = &plan.volumes[&Target::Root].entries;
+        entries.contains_key(&fixed(path))
+    };
+    let plan = laid("");
+    assert!(!has(&plan, "/etc/kubernetes"), "its label is that of /etc");
+    assert!(!has(&plan, "/var/log/pods"));
+    // As container-selinux has it.
+    let plan = laid(
+        "/etc/kubernetes(/.*)? system_u:object_r:kubernetes_file_t:s0\n\
+         /var/log/pods(/.*)? system_u:object_r:container_log_t:s0\n\
+         /var/lib/containerd(/.*)? <<none>>\n",
+    );
+    for (path, wanted) in [
+        (
+            "/etc/kubernetes",
+            "system_u:object_r:kubernetes_file_t:s0\0",
+        ),
+        ("/var/log/pods", "system_u:object_r:container_log_t:s0\0"),
+    ] {
+        assert_eq!(label(&plan, path).as_deref(), Some(wanted));
+    }
+    assert!(!has(&plan, "/etc/kubernetes/kubelet"), "its folder has it");
+    assert!(!has(&plan, "/var/lib/containerd"), "no label is wanted");
+}
+
+#[test]
 fn labels_are_part_of_the_build_key() {
     let key = |volume: MemoryVolume| {
         let (plan, _) = planned(volume, &profile(), Vec::new()).expect("plans");
