@@ -1,11 +1,15 @@
-//! A container image that no registry has to give: busybox, as an archive by the image
-//! layout of OCI, as containerd imports it.
+//! A container image by the layout of OCI, busybox: as an archive that containerd imports,
+//! so that no registry has to give it, and in the registries of the cloud.
 
 use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::cloud::World;
+use crate::cloud::registry::TAG;
+use crate::cloud::world::Repository;
 
 /// The image that every pod starts with: it waits.
 pub const PAUSE: &str = "localhost/nodekiln-tests/pause:1";
@@ -19,50 +23,108 @@ pub const WAIT: [&str; 3] = ["sh", "-c", "trap exit TERM; sleep 1000000000 & wai
 const APPLETS: [&str; 8] = [
     "sh", "sleep", "cat", "echo", "nsenter", "hostname", "wget", "nc",
 ];
+/// The account whose registry has EKS's own images.
+const OF_EKS: &str = "602401143452";
 /// Where Debian's busybox-static lies.
 const PROGRAM: &str = "/bin/busybox";
+
+/// What an image is made of.
+struct Parts {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Parts {
+    fn make() -> Self {
+        let layer = layer();
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {
+                "Entrypoint": WAIT,
+                "Env": ["PATH=/bin"],
+            },
+            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+        });
+        let config = config.to_string().into_bytes();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        });
+        Self {
+            layer,
+            config,
+            manifest: manifest.to_string().into_bytes(),
+        }
+    }
+
+    /// The files of a layout in which the image has these names by this annotation.
+    fn files(&self, annotation: &str, names: &[&str]) -> Vec<(String, Vec<u8>)> {
+        let named = |name: &&str| {
+            let mut value = descriptor(MANIFEST, &self.manifest);
+            value["annotations"] = json!({ annotation: name });
+            value
+        };
+        let manifests: Vec<Value> = names.iter().map(named).collect();
+        let index = json!({ "schemaVersion": 2, "manifests": manifests });
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        let mut files = vec![
+            ("oci-layout".to_owned(), layout.to_vec()),
+            ("index.json".to_owned(), index.to_string().into_bytes()),
+        ];
+        for blob in [&self.layer, &self.config, &self.manifest] {
+            let digest = digest(blob).replace(':', "/");
+            files.push((format!("blobs/{digest}"), blob.clone()));
+        }
+        files
+    }
+}
 
 /// Writes the archive, the same bytes for the same busybox.
 ///
 /// # Panics
 /// When busybox-static is not installed, or the file cannot be written.
 pub fn write(archive: &Path) {
-    let layer = layer();
-    let config = json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {
-            "Entrypoint": WAIT,
-            "Env": ["PATH=/bin"],
-        },
-        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-    });
-    let config = config.to_string().into_bytes();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    });
-    let manifest = manifest.to_string().into_bytes();
-    let named = |name: &str| {
-        let mut value = descriptor(MANIFEST, &manifest);
-        value["annotations"] = json!({ "io.containerd.image.name": name });
-        value
-    };
-    let index = json!({ "schemaVersion": 2, "manifests": [named(PAUSE), named(BUSYBOX)] });
-
     let mut tar = tar::Builder::new(Vec::new());
-    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-    add(&mut tar, "oci-layout", 0o644, layout);
-    add(&mut tar, "index.json", 0o644, index.to_string().as_bytes());
-    for blob in [&layer, &config, &manifest] {
-        let digest = digest(blob).replace(':', "/");
-        add(&mut tar, &format!("blobs/{digest}"), 0o644, blob);
+    for (path, content) in Parts::make().files("io.containerd.image.name", &[PAUSE, BUSYBOX]) {
+        add(&mut tar, &path, 0o644, &content);
     }
     let bytes = tar.into_inner().expect("memory");
     let mut file = std::fs::File::create(archive).expect("the folder can be written");
     file.write_all(&bytes).expect("the disk has room");
+}
+
+/// Has ECR give the image, out of layouts that are written below `folder`: as the pause
+/// image of EKS, and as `busybox:1` of the world's own account.
+///
+/// # Panics
+/// As [`write`].
+pub fn stock(world: &mut World, folder: &Path) {
+    let parts = Parts::make();
+    let account = world.account.clone();
+    for (registry, name, tag) in [(OF_EKS, "eks/pause", "3.5"), (&account, "busybox", "1")] {
+        let layout = folder.join(name);
+        for (path, content) in parts.files(TAG, &[tag]) {
+            let path = layout.join(path);
+            let parent = path.parent().expect("it has a folder");
+            std::fs::create_dir_all(parent).expect("the folder can be written");
+            std::fs::write(path, content).expect("the disk has room");
+        }
+        world.repositories.push(Repository {
+            registry: registry.to_owned(),
+            name: name.to_owned(),
+            layout,
+        });
+    }
+}
+
+/// The reference of what [`stock`] has the world's own account give.
+pub fn busybox_of_ecr(world: &World) -> String {
+    let (account, region) = (&world.account, &world.region);
+    format!("{account}.dkr.ecr.{region}.amazonaws.com/busybox:1")
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -18,7 +18,7 @@ use super::{State, World};
 pub const USER: &str = "AWS";
 
 /// The annotation of a layout's index that holds a tag.
-const TAG: &str = "org.opencontainers.image.ref.name";
+pub const TAG: &str = "org.opencontainers.image.ref.name";
 
 /// How the registry says no.
 struct Denied {

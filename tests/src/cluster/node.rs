@@ -37,6 +37,8 @@ pub struct Node<'a> {
     pub max_pods: u32,
     /// Memory that is kept for the system, in MiB.
     pub reserved_mib: u64,
+    /// The image of its pods: the one that the machine's image brings, or of a registry.
+    pub image: &'a str,
     /// The longest wait for anything.
     pub patience: Duration,
 }
@@ -54,6 +56,7 @@ impl<'a> Node<'a> {
             taints: &[],
             max_pods: 110,
             reserved_mib: 1024,
+            image: BUSYBOX,
             patience: PATIENCE,
         }
     }
@@ -345,8 +348,8 @@ impl<'a> Node<'a> {
                 "tolerations": [{ "operator": "Exists", "effect": "NoExecute" }],
                 "containers": [{
                     "name": "busybox",
-                    "image": BUSYBOX,
-                    "imagePullPolicy": "Never",
+                    "image": self.image,
+                    "imagePullPolicy": if self.image == BUSYBOX { "Never" } else { "IfNotPresent" },
                     "command": command,
                     "env": [{
                         "name": "NODE",

@@ -13,8 +13,9 @@ use nodekiln_tests::cloud::state::Record;
 use nodekiln_tests::cloud::world::Activation;
 use nodekiln_tests::cloud::{Service, World};
 use nodekiln_tests::cluster::{Node, PATIENCE};
-use nodekiln_tests::container_image::{PAUSE, WAIT};
+use nodekiln_tests::container_image::{self, BUSYBOX, PAUSE, WAIT};
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
+use nodekiln_tests::network::POD_NETWORK;
 use nodekiln_tests::twins::TWINS;
 use serde_json::{Value, json};
 
@@ -160,6 +161,46 @@ fn join_by_certificate(base: &Base, firmware: FirmwareChoice) {
     assert_eq!(entries, [200]);
     let sessions = joined.statuses(Service::RolesAnywhere, "POST", "/sessions");
     assert!(!sessions.is_empty(), "{:#?}", joined.record);
+    image.assert_unchanged();
+}
+
+#[test]
+#[ignore = "takes long: make e2e"]
+fn a_machine_without_container_images_gets_them_out_of_ecr() {
+    let image = image::demo();
+    let authority = Authority::new("the site");
+    let images = tempfile::tempdir().expect("a folder");
+    let mut world = World::sample();
+    world.trust(TRUST_ANCHOR, &authority);
+    container_image::stock(&mut world, images.path());
+    let around = surroundings::around(&world, &[SITE]);
+    let network = STANDARD.encode(POD_NETWORK);
+    let files = site::file("/etc/cni/net.d/10-bridge.conflist", "0644", &network)
+        + &site::node_certificate(&authority.node_for_a_month("node-1"));
+    let seed = Seed {
+        parts: vec![around.trust(&files)],
+        ..Seed::of_node_config(hybrid("", ROLES_ANYWHERE))
+    };
+    let options = BootOptions {
+        seed: Some((seed, Format::NoCloud)),
+        ..machine(&image.qcow2, "join-ecr.log")
+    };
+    let _machine = around.start(&SITE, options);
+    let own = container_image::busybox_of_ecr(&world);
+    let node = Node {
+        image: &own,
+        ..Node::hybrid(&around.control_plane, "node-1", SITE.address)
+    };
+    node.until_ready().expect("it joins");
+    node.check_pod().expect("it runs a pod");
+    // The pause image by first boot, the pod's by the kubelet's credential provider.
+    let record = around.cloud.record();
+    for path in ["/v2/eks/pause/manifests/3.5", "/v2/busybox/manifests/1"] {
+        let is_it = |one: &Record| {
+            one.service == Service::Registry && one.path == path && one.status == 200
+        };
+        assert!(record.iter().any(is_it), "{path}: {record:#?}");
+    }
     image.assert_unchanged();
 }
 
@@ -350,6 +391,7 @@ fn join_by_metadata(base: &Base) {
         // An m5.large.
         max_pods: 29,
         reserved_mib: 11 * 29 + 255,
+        image: BUSYBOX,
         patience: PATIENCE,
     };
     node.check().expect("it is a node");

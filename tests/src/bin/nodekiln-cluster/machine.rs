@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nodekiln_tests::cloud::World;
 use nodekiln_tests::cloud::certificates::{Authority, Issued};
+use nodekiln_tests::container_image;
 use nodekiln_tests::joining::{ROLES_ANYWHERE, TRUST_ANCHOR, hybrid};
 use nodekiln_tests::network::{POD_NETWORK, Place};
 
@@ -31,12 +32,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes it; the certificate is good for a month.
-    pub fn new() -> Self {
+    /// Makes it; the certificate is good for a month. What registries give lies in `images`.
+    pub fn new(images: &Path) -> Self {
         let authority = Authority::new("the site");
         let issued = authority.node_for_a_month(NAME);
         let mut world = World::sample();
         world.trust(TRUST_ANCHOR, &authority);
+        container_image::stock(&mut world, images);
         Self { world, issued }
     }
 

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use nodekiln_tests::cluster::MINOR;
+use nodekiln_tests::container_image::busybox_of_ecr;
 use nodekiln_tests::surroundings::Surroundings;
 
 /// Runs a cluster without an AWS account, until Ctrl-C.
@@ -47,7 +48,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let folder = arguments.folder.canonicalize()?;
     let doing = "starting the network, the cloud and the control plane";
     writeln!(io::stderr(), "==> {doing}")?;
-    let site = machine::Site::new();
+    let site = machine::Site::new(&folder.join("images"));
     let program = std::env::current_exe()?.with_file_name("nodekiln-cloud");
     let places = [machine::PLACE];
     let around = Surroundings::new(&program, &site.world, &places, &arguments.kubernetes);
@@ -57,7 +58,11 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     machine::write_script(&folder.join("inside"), &inside, "--chdir=\"$PWD\" \"$@\"")?;
     let kubectl = around.control_plane.command(&[]);
     machine::write_script(&folder.join("kubectl"), &kubectl, "\"$@\"")?;
-    explain(&folder, around.control_plane.version())?;
+    explain(
+        &folder,
+        around.control_plane.version(),
+        &busybox_of_ecr(&site.world),
+    )?;
     until_interrupted()
 }
 
@@ -91,7 +96,7 @@ fn until_interrupted() -> io::Result<()> {
 }
 
 /// What can be done now.
-fn explain(folder: &Path, version: &str) -> io::Result<()> {
+fn explain(folder: &Path, version: &str, image: &str) -> io::Result<()> {
     let folder = folder.display();
     let place = machine::PLACE;
     let mut out = io::stdout();
@@ -110,6 +115,12 @@ Boot an image into it (that of `make demo` will do; it takes a terminal of its o
 See it come:
 
   {folder}/kubectl get nodes --watch
+
+Run a pod, of an image in the account's own registry (no scheduler is needed to name a node):
+
+  {folder}/kubectl run hello --image={image} --restart=Never \\
+    --overrides='{{\"spec\":{{\"nodeName\":\"{node}\"}}}}' -- echo hello
+  {folder}/kubectl logs --follow hello
 
 Ctrl-C ends all of it.",
         node = machine::NAME,
