@@ -5,9 +5,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Whose firstboot the command carries. A quick build names one alone:
+# Whose firstboot the command carries: on an arm64 host its own alone. A quick build names one:
 # make build ARCHITECTURES=x86_64
-ARCHITECTURES ?= x86_64 arm64
+ARCHITECTURES ?= $(if $(filter x86_64,$(shell uname -m)),x86_64) arm64
 
 .PHONY: help tools build components demo cluster test lint unit integration e2e verify-vendor-images docs docs-check bench fuzz clean
 

@@ -49,7 +49,7 @@ pub enum Engine {
     Auto,
     /// This process.
     InProcess,
-    /// A guest kernel, for ext4 and XFS: user-mode Linux, which needs no root.
+    /// A guest kernel, for ext4, FAT and XFS: user-mode Linux or one in QEMU. Needs no root.
     Agent,
     /// The kernel, through loop devices and mounts: needs root.
     Mount,

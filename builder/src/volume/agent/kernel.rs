@@ -96,7 +96,11 @@ impl Kernel {
             )
             .hint("build on one of them, or as root with --engine mount"));
         };
-        let agent = program::find(architecture)?;
+        Self::find_on(architecture, program::find(architecture)?)
+    }
+
+    /// What [`Kernel::find`] gives on a host of `architecture`.
+    fn find_on(architecture: Architecture, agent: Vec<u8>) -> Result<Self> {
         match architecture {
             Architecture::X86_64 => Self::find_on_x86_64(agent),
             Architecture::Arm64 => {
@@ -407,4 +411,33 @@ pub fn is_fit(folder: &Path) -> bool {
     let refused = rustix::fs::StatVfsMountFlags::NOEXEC | rustix::fs::StatVfsMountFlags::RDONLY;
     let is_writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
     free >= MEMORY_ROOM && !found.f_flag.intersects(refused) && is_writable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_arm64_a_machine_is_the_one_way() {
+        // What it finds follows from what is there; user-mode Linux may be.
+        match Kernel::find_on(Architecture::Arm64, Vec::new()) {
+            Ok(kernel) => {
+                assert!(matches!(kernel.guest, Guest::Machine(_)));
+                assert_eq!(kernel.instead(), Some(OF_X86_64));
+            }
+            Err(error) => {
+                assert_eq!(error.class(), Class::Environment);
+                let said = error.to_string();
+                assert!(said.contains("in a machine: "), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_is_that_of_the_agent() {
+        let refused = Kernel::of_machine("/no/such/kernel".into(), b"#!/bin/sh".to_vec());
+        let error = refused.expect_err("no program");
+        assert_eq!(error.class(), Class::Input);
+        assert!(error.to_string().contains("no ELF program"), "{error}");
+    }
 }

@@ -26,6 +26,9 @@ const LARGEST: u64 = 256 << 20;
 pub(super) struct KernelFile {
     /// The processors that the kernel is for.
     pub architecture: Architecture,
+    /// Whether it is for arm64 and has pages of 16 KiB, which not every such processor
+    /// knows.
+    pub has_pages_of_16_kib: bool,
     /// The bytes of the file that are the kernel in packed form.
     pub packed: Option<Range<u64>>,
 }
@@ -40,11 +43,8 @@ impl KernelFile {
         let size = file.metadata()?.len();
         let mut head = Vec::new();
         file.by_ref().take(HEAD).read_to_end(&mut head)?;
-        if let Some(architecture) = plain(&head) {
-            return Ok(Some(Self {
-                architecture,
-                packed: None,
-            }));
+        if let Some(found) = plain(&head) {
+            return Ok(Some(found));
         }
         let area = zboot(&head).unwrap_or(0..size);
         if area.end > size {
@@ -55,14 +55,14 @@ impl KernelFile {
         let unpacked = unpack(file, &area)
             .and_then(|kernel| kernel.take(HEAD).read_to_end(&mut inner))
             .is_ok();
-        let is_for_arm64 = unpacked && plain(&inner) == Some(Architecture::Arm64);
-        Ok(is_for_arm64.then_some(Self {
-            architecture: Architecture::Arm64,
+        let found = plain(&inner).filter(|file| file.architecture == Architecture::Arm64);
+        Ok(found.filter(|_| unpacked).map(|file| Self {
             packed: Some(area),
+            ..file
         }))
     }
 
-    /// Writes what was packed in `from` to the new file `to`.
+    /// Writes what was packed in `from` to the file `to`.
     ///
     /// # Errors
     /// When one of them cannot be read or written.
@@ -72,7 +72,7 @@ impl KernelFile {
         };
         File::open(from)
             .and_then(|file| unpack(file, area))
-            .and_then(|mut kernel| io::copy(&mut kernel, &mut File::create_new(to)?))
+            .and_then(|mut kernel| io::copy(&mut kernel, &mut File::create(to)?))
             .doing(|| format!("unpack the kernel {}", from.display()))?;
         Ok(())
     }
@@ -108,15 +108,20 @@ pub(super) fn judge(path: &Path, wanted: Architecture) -> Result<KernelFile> {
     }
 }
 
-/// The processors of a kernel that is not packed, by its first bytes.
-fn plain(head: &[u8]) -> Option<Architecture> {
+/// A kernel that is not packed, by its first bytes.
+fn plain(head: &[u8]) -> Option<KernelFile> {
+    let kernel = |architecture, has_pages_of_16_kib| KernelFile {
+        architecture,
+        has_pages_of_16_kib,
+        packed: None,
+    };
     if head.get(0x202..0x206) == Some(b"HdrS") {
-        Some(Architecture::X86_64)
-    } else if head.get(0x38..0x3c) == Some(b"ARM\x64") {
-        Some(Architecture::Arm64)
-    } else {
-        None
+        return Some(kernel(Architecture::X86_64, false));
     }
+    // The flags: pages are those of bits 1 and 2, from 4 KiB at 1 on.
+    let pages = (head.get(0x18)? >> 1) & 3;
+    let is_for_arm64 = head.get(0x38..0x3c) == Some(b"ARM\x64");
+    is_for_arm64.then(|| kernel(Architecture::Arm64, pages == 2))
 }
 
 /// Where the packed kernel lies in a program for EFI that unpacks and starts it.
@@ -185,6 +190,7 @@ mod tests {
         let found = |architecture, packed| {
             Some(KernelFile {
                 architecture,
+                has_pages_of_16_kib: false,
                 packed,
             })
         };
@@ -202,6 +208,14 @@ mod tests {
             file.unpack(&path, &unpacked).expect("it unpacks");
             assert!(std::fs::read(&unpacked).expect("read") == arm64);
             std::fs::remove_file(unpacked).expect("removed");
+        }
+        for (flags, pages_of_16_kib) in [(0x0a, false), (0x0c, true), (0x0e, false)] {
+            let mut kernel = arm64.clone();
+            kernel[0x18] = flags;
+            for content in [around(&gzip(&kernel)), kernel] {
+                let found = look(&content).expect("a kernel");
+                assert_eq!(found.has_pages_of_16_kib, pages_of_16_kib, "{flags}");
+            }
         }
         let mut cut = around(&gzip(&arm64));
         cut.truncate(520);

@@ -57,14 +57,17 @@ const ARM64: Kind = Kind {
     emulator: "qemu-system-aarch64",
     package: "qemu-system-arm",
     machine: "virt",
-    // One that every QEMU has and no kernel of a distribution is too old for. `max` signs
-    // pointers and keeps wide registers, which an emulator pays for and nothing here needs.
+    // One that every QEMU has and no kernel of a distribution is too old for.
     processor: "cortex-a72",
     // Kernels with pages of 64 KiB take more, and this one lies there unpacked.
     memory: 384,
     console: "ttyAMA0",
     disks: &["virtio_pci", "virtio_blk", "crc32c_generic"],
 };
+
+/// The processor for kernels for arm64 with pages of 16 KiB, which a cortex-a72 does not
+/// know. It signs pointers, by its own cheap way.
+const WITH_PAGES_OF_16_KIB: &str = "max,pauth-impdef=on";
 
 fn kind(architecture: Architecture) -> &'static Kind {
     match architecture {
@@ -76,7 +79,6 @@ fn kind(architecture: Architecture) -> &'static Kind {
 /// A machine that can be started.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
-    architecture: Architecture,
     emulator: PathBuf,
     kernel: PathBuf,
     file: KernelFile,
@@ -131,7 +133,6 @@ impl Machine {
             .hint("keep its name, vmlinuz-VERSION, and lay its modules into ../lib/modules/VERSION from it, or /lib/modules/VERSION")
         })?;
         Ok(Self {
-            architecture,
             emulator,
             kernel,
             file,
@@ -154,7 +155,7 @@ impl Machine {
     /// # Errors
     /// When they cannot be read.
     pub(super) fn modules(&self, file_system: &str) -> Result<Vec<Module>> {
-        let mut wanted = kind(self.architecture).disks.to_vec();
+        let mut wanted = kind(self.file.architecture).disks.to_vec();
         wanted.extend(modules::of_file_system(file_system));
         modules::load(&self.modules, &wanted)
     }
@@ -169,7 +170,12 @@ impl Machine {
 
     /// Its arguments. The disks are names in the folder of the run, but for the image.
     pub(super) fn arguments(&self, image: &str, payload: &str, clock: i64) -> Vec<String> {
-        let kind = kind(self.architecture);
+        let kind = kind(self.file.architecture);
+        let processor = if self.file.has_pages_of_16_kib {
+            WITH_PAGES_OF_16_KIB
+        } else {
+            kind.processor
+        };
         let mut arguments: Vec<String> = [
             "-nodefaults",
             "-no-user-config",
@@ -181,7 +187,7 @@ impl Machine {
             "-machine",
             kind.machine,
             "-cpu",
-            kind.processor,
+            processor,
             "-smp",
             "1",
             "-rtc",
@@ -298,13 +304,13 @@ mod tests {
         assert_eq!(modules_of(&boot.join("image")), None);
     }
 
-    fn machine(architecture: Architecture, packed: bool) -> Machine {
+    fn machine(architecture: Architecture, packed: bool, has_pages_of_16_kib: bool) -> Machine {
         Machine {
-            architecture,
             emulator: kind(architecture).emulator.into(),
             kernel: "/boot/vmlinuz-6.1".into(),
             file: KernelFile {
                 architecture,
+                has_pages_of_16_kib,
                 packed: packed.then_some(0..9),
             },
             modules: "/lib/modules/6.1".into(),
@@ -328,21 +334,25 @@ mod tests {
                  still_clock=5 {disks}"
             )
         };
-        let arguments = |architecture, packed| {
-            let machine = machine(architecture, packed);
+        let arguments = |architecture, packed, pages_of_16_kib| {
+            let machine = machine(architecture, packed, pages_of_16_kib);
             machine.arguments("/proc/1/fd/3", "payload", 5).join(" ")
         };
         let kernel = "/boot/vmlinuz-6.1";
         let q35 = "q35,smm=off -cpu max,la57=off,smap=off";
         assert_eq!(
-            arguments(Architecture::X86_64, false),
+            arguments(Architecture::X86_64, false, false),
             expected(q35, "192", kernel, "ttyS0")
         );
         for (packed, kernel) in [(false, kernel), (true, "kernel")] {
             assert_eq!(
-                arguments(Architecture::Arm64, packed),
+                arguments(Architecture::Arm64, packed, false),
                 expected("virt -cpu cortex-a72", "384", kernel, "ttyAMA0")
             );
         }
+        assert_eq!(
+            arguments(Architecture::Arm64, false, true),
+            expected("virt -cpu max,pauth-impdef=on", "384", kernel, "ttyAMA0")
+        );
     }
 }
