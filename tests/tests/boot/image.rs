@@ -257,15 +257,16 @@ fn joining(base: &Base, name: &str, minor: &str, overlays: &[&str]) -> Image {
         !settings.contains(&"awssigninghelper=omit".to_owned()),
         "without aws_signing_helper no machine of a site joins: see what `make components` says"
     );
-    let mut profile = profile(base.profile, minor);
-    if let Some(twin) = base.twin {
+    let profile = profile(base.profile, minor);
+    let profile = match base.twin {
+        // The packages of the profile, made into a base once for all tests.
+        None => over_image(&profile, &debian_base::path(Architecture::X86_64)),
         // With cgroups v2, as the profiles of the older systems ask for.
-        let over = over_image(&profile, &Twin::named(twin).path());
-        profile = over.replace(
+        Some(twin) => over_image(&profile, &Twin::named(twin).path()).replace(
             "  kernel:\n",
             "  kernel:\n    commandLine: [systemd.unified_cgroup_hierarchy=1]\n",
-        );
-    }
+        ),
+    };
     assert!(profile.contains(LEFT_OUT), "{profile}");
     // Another image may be made of it at the same time.
     static OVERLAY: OnceLock<PathBuf> = OnceLock::new();
