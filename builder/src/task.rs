@@ -23,6 +23,7 @@ pub struct Task {
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
     limit: Duration,
+    is_bound: bool,
 }
 
 /// Bytes kept of each output stream; the rest is read and dropped.
@@ -55,6 +56,7 @@ impl Task {
             environment: Vec::new(),
             folder: None,
             limit: Duration::from_mins(10),
+            is_bound: false,
         }
     }
 
@@ -98,6 +100,14 @@ impl Task {
         self
     }
 
+    /// Has it die with nodekiln, whatever kills that, where there is a shell: for what has
+    /// nothing to clean up, and would run on.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.is_bound = true;
+        self
+    }
+
     /// The command line as text, for logs.
     pub fn line(&self) -> String {
         std::iter::once(&self.program)
@@ -123,6 +133,7 @@ impl Task {
     /// As [`Task::run`]; [`Class::Interrupted`] when it was stopped.
     pub fn run_stoppable(&self, progress: &dyn Progress) -> Result<Finished> {
         let mut child = self.start()?;
+        let _guard = self.is_bound.then(|| Guard::of(&child));
         let stdout = child.stdout.take().map(keep);
         let stderr = child.stderr.take().map(keep);
         let status = self.wait(&mut child, progress)?;
@@ -238,6 +249,39 @@ fn end(child: &mut Child) {
     }
     kill_process_group(group, Signal::KILL).ok();
     child.wait().ok();
+}
+
+/// A process that kills a program's group when nodekiln ends without having ended the
+/// guard: the end of its input tells it.
+///
+/// Not `PR_SET_PDEATHSIG`, which is for one process: user-mode Linux has several, which
+/// nobody else would end.
+struct Guard(Option<Child>);
+
+impl Guard {
+    /// That of a child which leads its group. None where there is no shell.
+    fn of(child: &Child) -> Self {
+        let guard = Command::new("/bin/sh")
+            .args(["-c", "read -r end; kill -KILL -\"$0\""])
+            .arg(child.id().to_string())
+            .env_clear()
+            // The terminal's Ctrl-C is for nodekiln.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(guard.ok())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(guard) = &mut self.0 {
+            guard.kill().ok();
+            guard.wait().ok();
+        }
+    }
 }
 
 fn keep(mut stream: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {

@@ -1,9 +1,11 @@
 //! `nodekiln build` of bases with an XFS root, as a user runs it, read by the kernel.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nodekiln_tests::command::{Ran, Running, Workshop};
 use nodekiln_tests::program::run;
@@ -11,6 +13,8 @@ use nodekiln_tests::small_base::{
     self, ESP_SIZE, ESP_START, MIB, ROOT_SIZE, ROOT_START, assert_sound, text,
 };
 use nodekiln_tests::xfs::{self, SIZE, agent, by_hand, check};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A workshop whose base has an XFS root; the command and the agent lie in it, for users
 /// to whom the folders of this tree are closed.
@@ -227,15 +231,14 @@ fn what_lacks_is_told() {
     );
 }
 
-#[test]
-fn an_interrupt_ends_the_guest_kernel_and_leaves_nothing() {
-    let workshop = workshop();
+/// A build whose guest kernel is a stand-in that says that it runs, and does not end; and
+/// a process that the kernel started, as user-mode Linux does.
+fn build_that_does_not_end(workshop: &Workshop) -> (Running, OwnedFd) {
     workshop.lock().succeeded();
-    // A stand-in of the guest kernel: it says that it runs, and does not end.
     let (pipe, kernel) = (workshop.path("started"), workshop.path("kernel"));
     run("mkfifo", &[text(&pipe)]);
     let script = format!(
-        "#!/bin/sh\necho $$ >'{}'\nexec sleep 1000\n",
+        "#!/bin/sh\nsleep 1000 &\necho $! >'{}'\nexec sleep 1000\n",
         pipe.display()
     );
     fs::write(&kernel, script).expect("writes");
@@ -249,16 +252,37 @@ fn an_interrupt_ends_the_guest_kernel_and_leaves_nothing() {
         .stderr(Stdio::piped());
     let build = Running::start(&mut command);
     let number = fs::read_to_string(&pipe).expect("it starts");
+    let number = number.trim().parse().ok().and_then(Pid::from_raw);
+    let number = number.expect("a process");
+    let process = pidfd_open(number, PidfdFlags::empty()).expect("it runs");
+    (build, process)
+}
+
+/// Whether a process ends within `limit`.
+fn ends(process: &OwnedFd, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).expect("a short time");
+    let mut wanted = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut wanted, Some(&limit)).expect("waits") == 1
+}
+
+#[test]
+fn an_interrupt_ends_the_guest_kernel_and_leaves_nothing() {
+    let workshop = workshop();
+    let (build, kernel) = build_that_does_not_end(&workshop);
     build.signal("INT");
     let (code, lines) = build.end();
     assert_eq!(code, Some(130), "{lines:?}");
     assert_eq!(workshop.left_in("out"), Vec::<String>::new());
-    let process = Path::new("/proc").join(number.trim());
-    assert!(
-        !process.exists(),
-        "the kernel runs on: {}",
-        process.display()
-    );
+    assert!(ends(&kernel, Duration::ZERO), "the kernel runs on");
+}
+
+#[test]
+fn a_kill_ends_the_guest_kernel_too() {
+    let workshop = workshop();
+    let (build, kernel) = build_that_does_not_end(&workshop);
+    build.signal("KILL");
+    assert_eq!(build.end().0, None);
+    assert!(ends(&kernel, Duration::from_secs(10)), "the kernel runs on");
 }
 
 #[test]

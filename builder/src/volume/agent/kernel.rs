@@ -274,6 +274,7 @@ impl Kernel {
             .task(&image, disks, folder)?
             .env("HOME", folder)
             .in_folder(folder)
+            .bound()
             .limit(limit);
         let finished = task.run_stoppable(progress).map_err(|error| {
             if error.class() == Class::Interrupted {
