@@ -4,22 +4,29 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nodekiln::Class;
 use nodekiln::volume::agent::Kernel;
 use nodekiln::volume::{Access, Volume, open};
-use nodekiln_tests::program::{output, script};
+use nodekiln_tests::program::{output, run, script};
 use nodekiln_tests::sequences::{Abilities, apply, apply_all, sequence};
 use nodekiln_tests::volumes::{EPOCH, RawFile, assert_same, in_process, through_kernel, tree};
 use nodekiln_tests::xfs::{self, SIZE, arm64_agent, copy, populate, reading, through};
 use nodekiln_tests::{fat, small_base::text};
 
+/// Largest pages of arm64 kernels: Red Hat's and Ubuntu's come with them too.
+const PAGE: &str = "0x10000";
+
+fn with(kernel: PathBuf) -> Kernel {
+    let agent = std::fs::read(arm64_agent()).expect("it was built");
+    Kernel::of_machine(kernel, agent).expect("QEMU is installed")
+}
+
 /// The machine with Debian's kernel.
 fn machine() -> Kernel {
-    let kernel = script("vm-kernel", "arm64");
-    Kernel::of_machine(kernel, arm64_agent()).expect("QEMU is installed")
+    with(script("vm-kernel", "arm64"))
 }
 
 /// Ends the volume of `image` and its oracle, and fails unless everybody finds on `image`
@@ -106,8 +113,7 @@ fn fat_is_what_this_process_makes() {
     let image = fat::make(folder.path(), "image", &["-F", "32", "-s", "1"], size);
     let other = folder.path().join("other");
     std::fs::copy(&image, &other).expect("copied");
-    let machine = Kernel::of_machine(packed, arm64_agent()).expect("QEMU is installed");
-    let mut volume = through(machine, &image, 0..size, false).expect("opened");
+    let mut volume = through(with(packed), &image, 0..size, false).expect("opened");
     let mut oracle = in_process(&other).expect("opened");
     apply_all(oracle.as_mut(), &fat::payload());
     apply_all(volume.as_mut(), &fat::payload());
@@ -118,6 +124,18 @@ fn fat_is_what_this_process_makes() {
     let storage = RawFile::open(&image).expect("opened");
     let mut read = open(Arc::new(storage), Access::Read, EPOCH).expect("read");
     assert_same("by a machine", &tree(read.as_mut()), &expected);
+}
+
+#[test]
+fn the_agent_fits_every_size_of_pages() {
+    let segments = run("readelf", &["-lW", text(&arm64_agent())]);
+    assert!(!segments.contains("INTERP"), "it is not static: {segments}");
+    let loaded = segments.lines().map(str::trim);
+    let loaded: Vec<&str> = loaded.filter(|line| line.starts_with("LOAD")).collect();
+    assert!(!loaded.is_empty(), "{segments}");
+    for line in loaded {
+        assert!(line.ends_with(PAGE), "it needs smaller pages: {line}");
+    }
 }
 
 #[test]
@@ -137,4 +155,13 @@ fn kernel_and_agent_are_for_the_same_processor() {
         assert!(said.contains(&format!(" is for {is}, ")), "{said}");
         assert!(said.ends_with(&format!("one of {wanted}")), "{said}");
     }
+    // Named from where this process is, it is found from everywhere.
+    let kernel = script("vm-kernel", "arm64");
+    let here = std::env::current_dir().expect("a folder");
+    let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let named = up.join(kernel.strip_prefix("/").expect("absolute"));
+    let machine = Kernel::of_machine(named, agent(183)).expect("they fit");
+    let name = machine.name();
+    let path = name.split(" with ").nth(1).expect("a kernel");
+    assert!(Path::new(path).is_absolute(), "{name}");
 }

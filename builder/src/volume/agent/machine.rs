@@ -117,6 +117,10 @@ impl Machine {
     /// As [`Machine::find`].
     pub(super) fn of(kernel: PathBuf, architecture: Architecture) -> Result<Self> {
         let kind = kind(architecture);
+        // The emulator works in another folder.
+        let kernel = std::path::absolute(kernel).map_err(|error| {
+            Error::environment("edit file systems in a machine: find the kernel").caused_by(error)
+        })?;
         let emulator = installed(kind.emulator).ok_or_else(|| {
             Error::environment(format!(
                 "edit file systems in a machine: {} is not installed",
