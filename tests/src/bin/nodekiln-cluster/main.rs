@@ -119,7 +119,7 @@ See it come:
 Run a pod, of an image in the account's own registry (no scheduler is needed to name a node):
 
   {folder}/kubectl run hello --image={image} --restart=Never \\
-    --overrides='{{\"spec\":{{\"nodeName\":\"{node}\"}}}}' -- echo hello
+    --overrides='{{\"spec\":{{\"nodeName\":\"{node}\"}}}}' --command -- echo hello
   {folder}/kubectl logs --follow hello
 
 Ctrl-C ends all of it.",
