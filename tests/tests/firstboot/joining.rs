@@ -161,3 +161,20 @@ fn every_console_is_told() {
     assert_eq!(machine.read("dev/ttyS0"), screen);
     assert_eq!(machine.read("dev/console"), "", "it is one of them");
 }
+
+#[test]
+fn where_no_console_of_the_kernel_is_the_one_that_there_is_is_told() {
+    // A container sees the list of its host.
+    for active in ["tty0 ttyS0\n", ""] {
+        let machine = Machine::new();
+        machine.write("sys/class/tty/console/active", active, 0o444);
+        let output = machine.start();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let console = machine.read("dev/console");
+        assert!(
+            console.contains("\nnodekiln-firstboot: done in "),
+            "{console}"
+        );
+        assert!(!machine.path("dev/tty0").exists(), "nothing is made");
+    }
+}
