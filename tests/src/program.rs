@@ -58,6 +58,28 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     text
 }
 
+/// Largest pages of arm64 kernels: Red Hat's and Ubuntu's come with them too.
+const PAGE: &str = "0x10000";
+
+/// Fails unless the program at `path` is linked to nothing, and starts with every size of
+/// pages that kernels for arm64 have.
+///
+/// # Panics
+/// When it is not so, or readelf is missing.
+pub fn assert_static_for_every_page(path: &Path) {
+    let path = path.to_str().expect("paths of tests are UTF-8");
+    let segments = run("readelf", &["-lW", path]);
+    for kind in ["INTERP", "DYNAMIC"] {
+        assert!(!segments.contains(kind), "it is not static: {segments}");
+    }
+    let loaded = segments.lines().map(str::trim);
+    let loaded: Vec<&str> = loaded.filter(|line| line.starts_with("LOAD")).collect();
+    assert!(!loaded.is_empty(), "{segments}");
+    for line in loaded {
+        assert!(line.ends_with(PAGE), "it needs smaller pages: {line}");
+    }
+}
+
 /// Runs a script of `scripts/` that obtains something of others, with an argument if it is
 /// not empty; gives the path that it prints.
 ///

@@ -109,7 +109,8 @@ fn decide(generator: &Path, root: &Path, machine: &str, place: Place) -> Decisio
         .env("DI_LOG", "stderr")
         .output()
         .expect("a shell is there");
-    let told = fs::read_to_string(own.join("run/cloud-init/cloud.cfg")).unwrap_or_default();
+    let told = fs::read_to_string(own.join("run/cloud-init/cloud.cfg"));
+    let told = told.unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let list = told.lines().find_map(|line| {
         let list = line.strip_prefix("datasource_list: [")?;
         Some(list.strip_suffix(']')?.trim().to_owned())
@@ -117,7 +118,7 @@ fn decide(generator: &Path, root: &Path, machine: &str, place: Place) -> Decisio
     match (output.status.code(), list) {
         (Some(1), _) => Decision::Off,
         (Some(0), Some(list)) if !list.is_empty() => Decision::Asks(list),
-        (Some(0), _) => Decision::AsksAll,
+        (Some(0), _) if told.contains("notfound=enabled") => Decision::AsksAll,
         _ => panic!("{}: {output:?}", generator.display()),
     }
 }

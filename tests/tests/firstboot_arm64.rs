@@ -20,9 +20,6 @@ use tempfile::TempDir;
 
 /// Largest program in bytes.
 const LIMIT: u64 = 3_000_000;
-/// Largest pages of arm64 kernels: Red Hat's and Ubuntu's come with them too.
-const PAGE: &str = "0x10000";
-
 /// What a program says, and how it ends.
 fn said(mut command: Command, arguments: &[&str]) -> Output {
     let output = command.args(arguments).output();
@@ -53,18 +50,7 @@ fn it_is_a_small_static_program_for_arm64() {
         let line = line.unwrap_or_else(|| panic!("{field} is missing in {header}"));
         assert!(line.ends_with(value), "{line}");
     }
-    let segments = run("readelf", &["-lW", path]);
-    for kind in ["INTERP", "DYNAMIC"] {
-        assert!(!segments.contains(kind), "it is not static: {segments}");
-    }
-    let loaded: Vec<&str> = segments
-        .lines()
-        .filter(|line| line.trim().starts_with("LOAD"))
-        .collect();
-    assert!(!loaded.is_empty(), "{segments}");
-    for line in loaded {
-        assert!(line.ends_with(PAGE), "it needs smaller pages: {line}");
-    }
+    program::assert_static_for_every_page(arm64_program());
     let sections = run("readelf", &["-SW", path]);
     assert!(!sections.contains(".eh_frame"), "{sections}");
 }

@@ -10,14 +10,11 @@ use std::sync::Arc;
 use nodekiln::Class;
 use nodekiln::volume::agent::Kernel;
 use nodekiln::volume::{Access, Volume, open};
-use nodekiln_tests::program::{output, run, script};
+use nodekiln_tests::program::{assert_static_for_every_page, output, script};
 use nodekiln_tests::sequences::{Abilities, apply, apply_all, sequence};
 use nodekiln_tests::volumes::{EPOCH, RawFile, assert_same, in_process, through_kernel, tree};
 use nodekiln_tests::xfs::{self, SIZE, arm64_agent, copy, populate, reading, through};
 use nodekiln_tests::{fat, small_base::text};
-
-/// Largest pages of arm64 kernels: Red Hat's and Ubuntu's come with them too.
-const PAGE: &str = "0x10000";
 
 fn with(kernel: PathBuf) -> Kernel {
     let agent = std::fs::read(arm64_agent()).expect("it was built");
@@ -128,14 +125,7 @@ fn fat_is_what_this_process_makes() {
 
 #[test]
 fn the_agent_fits_every_size_of_pages() {
-    let segments = run("readelf", &["-lW", text(&arm64_agent())]);
-    assert!(!segments.contains("INTERP"), "it is not static: {segments}");
-    let loaded = segments.lines().map(str::trim);
-    let loaded: Vec<&str> = loaded.filter(|line| line.starts_with("LOAD")).collect();
-    assert!(!loaded.is_empty(), "{segments}");
-    for line in loaded {
-        assert!(line.ends_with(PAGE), "it needs smaller pages: {line}");
-    }
+    assert_static_for_every_page(&arm64_agent());
 }
 
 #[test]
