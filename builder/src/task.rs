@@ -278,6 +278,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(guard) = &mut self.0 {
+            // One that has ended already is what is wanted.
             guard.kill().ok();
             guard.wait().ok();
         }

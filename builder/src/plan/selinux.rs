@@ -76,7 +76,11 @@ fn lay_folders(draft: &mut Draft<'_>, policy: &Policy) -> Result<()> {
         let path = fixed(path);
         let wanted = type_of(&path);
         if wanted.is_some() && wanted != path.parent().as_ref().and_then(type_of) {
-            draft.put_directory(&path, mode, "SELinux: made at boot, it had another label")?;
+            draft.put_directory(
+                &path,
+                mode,
+                "SELinux: made at boot, it would get another label",
+            )?;
         }
     }
     Ok(())

@@ -51,7 +51,7 @@ pub(super) struct Platform {
     pub(super) grub: &'static str,
     /// The serial console, where the kernel and GRUB have to be told. On arm64 the
     /// firmware tells the kernel (ACPI's SPCR, or `stdout-path` of a device tree), each
-    /// board another one; GRUB 2.06 has no `serial` there.
+    /// board another one, and GRUB speaks through the firmware.
     pub(super) serial: Option<&'static str>,
     /// Raised whenever the same packages would give another image.
     pub(super) format: u32,
