@@ -2,6 +2,7 @@
 //! command as a user starts it, and the independent programs that check both.
 
 pub mod berkeley;
+pub mod btrfs;
 pub mod cloud;
 pub mod cluster;
 pub mod command;
@@ -11,6 +12,7 @@ pub mod debian_base;
 pub mod debian_package;
 pub mod fat;
 pub mod first_boot;
+pub mod guest_builds;
 pub mod joining;
 pub mod judges;
 pub mod machine_root;

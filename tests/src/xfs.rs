@@ -10,7 +10,7 @@ use nodekiln::volume::{Access, Attributes, Volume, open, open_for_agent};
 
 use crate::program;
 use crate::sequences::Operation;
-use crate::small_base::{ESP_SIZE, ESP_START, MIB, ROOT_START, make_esp, text};
+use crate::small_base::{MIB, text};
 use crate::volumes::{
     EPOCH, RawFile, at, blank, bytes, fill_old, must, plain, run, thin_old, through_kernel,
 };
@@ -125,6 +125,12 @@ pub fn reading(image: &Path) -> nodekiln::Result<Box<dyn Volume>> {
 /// Gives a base what images have: a large folder of which a third was removed, a file in
 /// many pieces, devices, access control lists, holes, a folder that hands its group on.
 pub fn populate(image: &Path) {
+    fill(image);
+    by_hand(image, DRESS);
+}
+
+/// What the mount engine writes of [`populate`].
+pub fn fill(image: &Path) {
     let mut volume = through_kernel(image, Access::Write);
     fill_old(volume.as_mut());
     volume
@@ -151,39 +157,44 @@ pub fn populate(image: &Path) {
         }
     }
     volume.finish().expect("unmounted");
-    by_hand(
-        image,
-        "mknod tty c 5 0; mkfifo pipe; truncate -s 10M holes; printf x >>holes
+}
+
+/// What commands write of [`populate`].
+pub const DRESS: &str = "mknod tty c 5 0; mkfifo pipe; truncate -s 10M holes; printf x >>holes
          setfacl -m u:1000:rwx,m:rwx old/entry-001; setfacl -d -m g:100:rx old/lib
          setfattr -n user.note -v something old/entry-002; cp --reflink=always old/first shared
          i=0; while [ $i -lt 40 ]; do
            setfattr -n user.attribute-$i -v \"$(printf %0200d $i)\" many; i=$((i + 1))
-         done",
-    );
-}
+         done";
 
 /// Runs shell commands in a root mount of an image.
 pub fn by_hand(image: &Path, commands: &str) {
+    mounted(image, "nouuid", commands);
+}
+
+/// Runs shell commands in a root mount of an image, mounted with `options`.
+pub fn mounted(image: &Path, options: &str, commands: &str) {
     let script = format!(
-        "set -eu; mkdir -p \"$1.mounted\"; mount -o loop,nouuid \"$1\" \"$1.mounted\"
+        "set -eu; mkdir -p \"$1.mounted\"; mount -o \"loop,$2\" \"$1\" \"$1.mounted\"
          trap 'cd /; umount \"$1.mounted\"; rmdir \"$1.mounted\"' EXIT
          cd \"$1.mounted\"\n{commands}\n"
     );
-    program::run("bash", &["-c", &script, "bash", &image.to_string_lossy()]);
+    let image = image.to_string_lossy();
+    program::run("bash", &["-c", &script, "bash", &image, options]);
 }
 
 /// Has the kernel work on an image: what is wrong with its trees shows now.
 pub fn churn(image: &Path) {
-    by_hand(
-        image,
-        "mkdir churned; i=0; while [ $i -lt 400 ]; do
+    by_hand(image, CHURN);
+}
+
+/// The work of [`churn`].
+pub const CHURN: &str = "mkdir churned; i=0; while [ $i -lt 400 ]; do
            echo $i >churned/file-$i; i=$((i + 1))
          done
          cp -a old churned/; rm -rf churned/old/lib; rm -f churned/file-*[13579]
          for file in old/*; do [ -f \"$file\" ] && echo more >>\"$file\" || true; done
-         dd if=/dev/zero of=churned/large bs=1M count=20 status=none; rm churned/large",
-    );
-}
+         dd if=/dev/zero of=churned/large bs=1M count=20 status=none; rm churned/large";
 
 /// Attributes with a label of SELinux.
 pub fn labelled(mode: u32, label: &str) -> Attributes {
@@ -253,28 +264,11 @@ pub fn check(image: &Path) {
     );
 }
 
-/// Makes `folder/base.raw`, a disk with an EFI system partition and `tree` on an XFS root,
-/// as RHEL 9 and Amazon Linux 2023 have it.
-pub fn disk(folder: &Path, tree: &Path) -> PathBuf {
+/// An XFS `folder/root.xfs` that holds `tree`.
+pub fn root(folder: &Path, tree: &Path) -> PathBuf {
     let root = make(folder, "root.xfs", &[], SIZE);
     by_hand(&root, &format!("cp -a '{}/.' .", tree.display()));
-    let image = blank(folder, "base.raw", ROOT_START + SIZE + 2 * MIB);
-    let (first, last) = (ROOT_START / 512, (ROOT_START + SIZE) / 512 - 1);
-    let esp = format!("-n15:{}:+{}", ESP_START / 512, ESP_SIZE / 512);
-    must(
-        "sgdisk",
-        &[
-            &esp,
-            "-t15:ef00",
-            &format!("-n4:{first}:{last}"),
-            "-c4:root",
-        ],
-        &image,
-    );
-    make_esp(&image);
-    paste(&root, &image, ROOT_START);
-    std::fs::remove_file(root).expect("removed");
-    image
+    root
 }
 
 /// Copies the file `from` into the file `to`, at `offset` bytes: a whole number of MiB.

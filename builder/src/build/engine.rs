@@ -12,7 +12,7 @@ use crate::error::{Context as _, Result};
 use crate::plan::{Plan, Target};
 use crate::progress::Progress;
 use crate::volume::agent::{Kernel, Place};
-use crate::volume::{self, Access, FileSystem, Timestamp, Volume};
+use crate::volume::{self, Access, Timestamp, Volume};
 
 /// Whether a kernel edits a file system of `layout`: what it writes differs from time to
 /// time, and it wants the whole disk in a file.
@@ -21,7 +21,7 @@ pub(super) fn is_kernel(engine: Engine, layout: &Layout) -> bool {
         Engine::Mount | Engine::Agent => true,
         Engine::Auto | Engine::InProcess => layout
             .parts()
-            .any(|(_, part)| part.file_system == FileSystem::Xfs),
+            .any(|(_, part)| part.file_system.needs_kernel()),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn open(
         if !wanted(target) {
             return volume::open(slice, Access::Read, epoch);
         }
-        if part.file_system != FileSystem::Xfs && engine != Engine::Agent {
+        if !part.file_system.needs_kernel() && engine != Engine::Agent {
             return volume::open(slice, Access::Write, epoch);
         }
         let place = Place {
@@ -73,9 +73,8 @@ pub(super) fn open(
             work: work.to_owned(),
             kernel: kernel.clone(),
         };
-        let grows = target == Target::Root
-            && plan.disk_size.is_some()
-            && part.file_system == FileSystem::Xfs;
+        let grows =
+            target == Target::Root && plan.disk_size.is_some() && part.file_system.needs_kernel();
         volume::open_for_agent(&slice, place, epoch, grows)
     };
     layout
@@ -92,8 +91,8 @@ pub(super) fn open(
 #[derive(Debug)]
 enum Choice {
     InProcess,
-    Agent(Kernel, &'static str),
-    Mount(&'static str),
+    Agent(Kernel, String),
+    Mount(String),
 }
 
 impl std::fmt::Display for Choice {
@@ -119,18 +118,28 @@ impl std::fmt::Display for Choice {
 }
 
 fn choose(engine: Engine, plan: &Plan, layout: &Layout) -> Result<Choice> {
-    let has_xfs = layout.parts().any(|(target, part)| {
-        part.file_system == FileSystem::Xfs && plan.volumes.contains_key(&target)
+    let needs_kernel = layout.parts().find(|(target, part)| {
+        part.file_system.needs_kernel() && plan.volumes.contains_key(target)
     });
     Ok(match engine {
-        Engine::Mount => Choice::Mount("asked for"),
-        Engine::Agent => Choice::Agent(Kernel::find()?, "asked for"),
+        Engine::Mount => Choice::Mount("asked for".to_owned()),
+        Engine::Agent => Choice::Agent(Kernel::find()?, "asked for".to_owned()),
         Engine::InProcess => Choice::InProcess,
-        Engine::Auto if !has_xfs => Choice::InProcess,
-        Engine::Auto => match editor(engine)? {
-            Editor::Agent(kernel) => Choice::Agent(kernel, "no library writes XFS rightly"),
-            Editor::Mount => Choice::Mount("it is XFS, and no guest kernel is there"),
+        Engine::Auto => match needs_kernel {
+            None => Choice::InProcess,
+            Some((_, part)) => for_us(engine, part.file_system.name())?,
         },
+    })
+}
+
+fn for_us(engine: Engine, file_system: &str) -> Result<Choice> {
+    Ok(match editor(engine)? {
+        Editor::Agent(kernel) => {
+            Choice::Agent(kernel, format!("no library writes {file_system} rightly"))
+        }
+        Editor::Mount => {
+            Choice::Mount(format!("it is {file_system}, and no guest kernel is there"))
+        }
     })
 }
 

@@ -33,7 +33,7 @@ use crate::profile::{Loaded, size};
 use crate::progress::{Progress, Step};
 use crate::report::Manifest;
 use crate::store::{Store, Verification, shown};
-use crate::volume::{self, Access, FileSystem, Timestamp};
+use crate::volume::{self, Access, Timestamp};
 use crate::{environment, firstboot, packages};
 
 use layout::Layout;
@@ -49,7 +49,7 @@ pub enum Engine {
     Auto,
     /// This process.
     InProcess,
-    /// A guest kernel, for ext4, FAT and XFS: user-mode Linux or one in QEMU. Needs no root.
+    /// A guest kernel, for ext4, FAT, XFS and btrfs: user-mode Linux or one in QEMU. Needs no root.
     Agent,
     /// The kernel, through loop devices and mounts: needs root.
     Mount,
@@ -400,8 +400,8 @@ fn copy_and_bake(
     write::on_device(disk.file(), copy_and_bake)
 }
 
-/// Grows table, root partition and root file system to a disk of `size` bytes; an XFS
-/// grows when the guest kernel has mounted it.
+/// Grows table, root partition and root file system to a disk of `size` bytes; XFS and
+/// btrfs grow when the guest kernel has mounted them.
 fn grow(
     engine: Engine,
     storage: &Arc<dyn Storage>,
@@ -417,16 +417,17 @@ fn grow(
         ))
         .hint("leave diskSize away"));
     }
-    let is_xfs = root.file_system == FileSystem::Xfs;
-    if is_xfs && engine == Engine::Mount {
-        return Err(
-            Error::unsupported("grow the disk: the mount engine does not grow XFS")
-                .hint("leave --engine away, or leave diskSize away"),
-        );
+    let is_grown_by_guest = root.file_system.needs_kernel();
+    if is_grown_by_guest && engine == Engine::Mount {
+        return Err(Error::unsupported(format!(
+            "grow the disk: the mount engine does not grow {}",
+            root.file_system.name()
+        ))
+        .hint("leave --engine away, or leave diskSize away"));
     }
     let gpt = disk::gpt::grow(storage.as_ref(), size, root.number)?;
     let layout = layout.with_table(&gpt)?;
-    if is_xfs {
+    if is_grown_by_guest {
         return Ok(layout);
     }
     let slice = layout.slice(storage, Target::Root)?;

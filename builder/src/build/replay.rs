@@ -1,9 +1,9 @@
 //! Logs that a running system left in a base: a kernel replays them before the base is
 //! read.
 //!
-//! XFS is read in this process by code that looks at blocks in their places alone. A
-//! partition whose log holds more than those is copied into a temporary file, where a
-//! kernel mounts and unmounts it; that copy stands for the partition from then on. The
+//! XFS and btrfs are read in this process by code that looks at blocks in their places
+//! alone. A partition whose log holds more than those is copied into a temporary file, where
+//! a kernel mounts and unmounts it; that copy stands for the partition from then on. The
 //! base is not touched.
 
 use std::os::fd::AsRawFd as _;
@@ -40,15 +40,16 @@ pub(super) fn all(
         };
         let slice: Arc<dyn Storage> = Arc::new(slice);
         // A file system that cannot be read may not be needed.
-        if !volume::needs_replay(&slice).unwrap_or(false) || engine == Engine::InProcess {
+        let waits = volume::needs_replay(&slice).unwrap_or(None);
+        let (Some(file_system), true) = (waits, engine != Engine::InProcess) else {
             continue;
-        }
+        };
         let doing = || format!("replay the log of partition {}", partition.number);
         progress.warn(&format!(
             "partition {} was not unmounted: a kernel replays its log",
             partition.number
         ));
-        let replayed = one(slice, engine, progress).doing(doing)?;
+        let replayed = one(slice, file_system, engine, progress).doing(doing)?;
         disk = Arc::new(Replaced::new(disk, bytes.start, replayed)?);
     }
     Ok(disk)
@@ -57,6 +58,7 @@ pub(super) fn all(
 /// A copy of `partition` with its log replayed.
 fn one(
     partition: Arc<dyn Storage>,
+    file_system: FileSystem,
     engine: Engine,
     progress: &dyn Progress,
 ) -> Result<Arc<dyn Storage>> {
@@ -78,7 +80,7 @@ fn one(
                 work: std::env::temp_dir(),
                 kernel,
             };
-            agent::replay(&place, FileSystem::Xfs, Timestamp::default(), progress)?;
+            agent::replay(&place, file_system, Timestamp::default(), progress)?;
         }
         Editor::Mount => {
             let mount = Mount::open(&image, 0..size, Access::Write, Timestamp::default())?;

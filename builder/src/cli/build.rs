@@ -51,7 +51,7 @@ enum EngineArgument {
     Auto,
     /// This process: ext4 and FAT
     InProcess,
-    /// A guest kernel, user-mode or in QEMU: ext4, FAT and XFS, without root
+    /// A guest kernel, user-mode or in QEMU: ext4, FAT, XFS and btrfs, without root
     Agent,
     /// The kernel, by loop mounts: needs root
     Mount,

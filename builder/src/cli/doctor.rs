@@ -81,7 +81,7 @@ fn bootstrap_tool(name: &str) -> Check {
     }
 }
 
-/// The kernel that edits XFS, and with `--engine agent` all, tried.
+/// The kernel that edits XFS and btrfs, and with `--engine agent` all, tried.
 fn guest_kernel() -> Check {
     let tried = Kernel::find().and_then(|kernel| {
         kernel.try_out()?;
@@ -99,10 +99,13 @@ fn guest_kernel() -> Check {
             true,
             match kernel.instead() {
                 Some(why) => format!(
-                    "{}, for bases with XFS and --engine agent, since {why}",
+                    "{}, for bases with XFS or btrfs and --engine agent, since {why}",
                     kernel.name()
                 ),
-                None => format!("{}, for bases with XFS and --engine agent", kernel.name()),
+                None => format!(
+                    "{}, for bases with XFS or btrfs and --engine agent",
+                    kernel.name()
+                ),
             },
             None,
         ),

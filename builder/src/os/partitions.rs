@@ -23,7 +23,7 @@ pub struct Candidate {
     pub size: u64,
     /// File system by its superblock, if one is known.
     pub file_system: Option<FileSystem>,
-    /// What it is if it is none that is looked into: LVM, LUKS, btrfs.
+    /// What it is if it is none that is looked into: LVM, LUKS.
     pub foreign: Option<&'static str>,
     /// Label of the file system.
     pub label: String,
@@ -174,7 +174,7 @@ pub fn look(image: &mut dyn super::Tree) -> Result<Look> {
 /// [`crate::Class::Input`] when there is no root, or more than one; the error
 /// lists what was seen. What hinders reading the only partition that can be the root, or a
 /// separate `/boot`, when that is the reason. [`crate::Class::Unsupported`] when the only
-/// thing that can be the root is LVM, LUKS or btrfs.
+/// thing that can be the root is LVM or LUKS.
 pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
     let roots: Vec<&Candidate> = candidates
         .iter()
@@ -201,12 +201,8 @@ pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
             _ => None,
         }
     };
-    let of_linux = |candidate: &Candidate| {
-        matches!(
-            candidate.file_system,
-            Some(FileSystem::Ext4 | FileSystem::Xfs)
-        )
-    };
+    let of_linux =
+        |candidate: &Candidate| candidate.file_system.is_some_and(FileSystem::is_of_linux);
     let boot = only(&|candidate| candidate.type_guid == Guid::EXTENDED_BOOT && of_linux(candidate))
         .or_else(|| only(&|candidate| candidate.content == Look::Boot && of_linux(candidate)));
     // An EFI system partition that cannot be read is left alone: whoever wants
@@ -235,16 +231,11 @@ fn no_root(candidates: Vec<Candidate>) -> Error {
         return Error::unsupported(format!(
             "find the root partition: partition {number} is {name}, which nodekiln does not look into:\n{seen}"
         ))
-        .hint("take a base whose root is ext4 or XFS in a partition of its own");
+        .hint("take a base whose root is ext4, XFS or btrfs in a partition of its own");
     }
     if let Some(problem) = candidates
         .into_iter()
-        .filter(|candidate| {
-            matches!(
-                candidate.file_system,
-                Some(FileSystem::Ext4 | FileSystem::Xfs)
-            )
-        })
+        .filter(|candidate| candidate.file_system.is_some_and(FileSystem::is_of_linux))
         .find_map(|candidate| candidate.problem)
     {
         return problem.context("find the root partition");
@@ -252,16 +243,14 @@ fn no_root(candidates: Vec<Candidate>) -> Error {
     Error::input(format!(
         "find the root partition: no partition holds an installed system:\n{seen}"
     ))
-    .hint("the base must be the disk of an installed system with an ext4 or XFS root; encrypted disks, LVM and btrfs are not looked into")
+    .hint("the base must be the disk of an installed system with an ext4, XFS or btrfs root; encrypted disks and LVM are not looked into")
 }
 
 fn describe<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> String {
     let lines: Vec<String> = candidates
         .map(|candidate| {
             let file_system = match candidate.file_system {
-                Some(FileSystem::Ext4) => "ext4",
-                Some(FileSystem::Fat) => "FAT",
-                Some(FileSystem::Xfs) => "XFS",
+                Some(found) => found.name(),
                 None => candidate.foreign.unwrap_or("no known file system"),
             };
             format!(
@@ -356,7 +345,7 @@ mod tests {
 
     #[test]
     fn says_what_it_does_not_look_into() {
-        for name in ["LVM", "LUKS (encrypted)", "btrfs"] {
+        for name in ["LVM", "LUKS (encrypted)"] {
             let mut root = candidate(4, None, Look::Other);
             root.foreign = Some(name);
             let error = choose(vec![candidate(2, Some(FileSystem::Xfs), Look::Boot), root])

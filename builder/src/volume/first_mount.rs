@@ -38,7 +38,7 @@ impl FirstMount {
 pub fn find(storage: &dyn Storage, kind: FileSystem) -> Result<BTreeSet<FirstMount>> {
     match kind {
         FileSystem::Ext4 => ext4::first_mount::find(storage),
-        FileSystem::Fat | FileSystem::Xfs => Ok(BTreeSet::new()),
+        FileSystem::Fat | FileSystem::Xfs | FileSystem::Btrfs => Ok(BTreeSet::new()),
     }
 }
 

@@ -70,7 +70,7 @@ fn damaged(doing: &str, why: &str) -> Error {
         doing,
         format!("the file system is damaged or hostile{why}"),
     )
-    .hint("run e2fsck -fn (ext4), fsck.vfat -n (FAT) or xfs_repair -n (XFS) on a copy of the partition")
+    .hint("run e2fsck -fn (ext4), fsck.vfat -n (FAT), xfs_repair -n (XFS) or btrfs check --readonly (btrfs) on a copy of the partition")
 }
 
 impl Guarded {

@@ -13,7 +13,7 @@ pub struct Identity {
     pub file_system: FileSystem,
     /// Label, without padding; empty when there is none.
     pub label: String,
-    /// UUID in its usual text form (ext4, XFS: 8-4-4-4-12 hexadecimal; FAT: `ABCD-1234`).
+    /// UUID in its usual text form (ext4, XFS, btrfs: 8-4-4-4-12 hexadecimal; FAT: `ABCD-1234`).
     pub uuid: String,
     /// When the file system was last written, by its own records.
     pub last_written: Timestamp,
@@ -51,6 +51,16 @@ pub(super) fn read(
                 uuid_text(&uuid),
                 epoch,
             )
+        }
+        // include/uapi/linux/btrfs_tree.h, struct btrfs_super_block: fsid, label.
+        FileSystem::Btrfs => {
+            let mut found = vec![0; 1024];
+            storage.read_at(&mut found, 64 << 10)?;
+            let mut uuid = [0; 16];
+            uuid.copy_from_slice(&found[32..48]);
+            let label = found[299..299 + 256].split(|byte| *byte == 0).next();
+            let label = String::from_utf8_lossy(label.unwrap_or_default());
+            (label.into_owned(), uuid_text(&uuid), epoch)
         }
         FileSystem::Fat => {
             let (label, serial) = super::fat::identity(&start);

@@ -12,6 +12,7 @@
 //! operations give the same bytes.
 
 pub mod agent;
+pub mod btrfs;
 mod check;
 mod content;
 pub mod ext4;
@@ -26,6 +27,8 @@ pub mod mount;
 mod need;
 mod open;
 mod places;
+mod read_device;
+mod read_only;
 mod refusal;
 mod tree;
 mod walk;
@@ -57,6 +60,30 @@ pub enum FileSystem {
     Fat,
     /// XFS: read in this process, edited through a kernel.
     Xfs,
+    /// btrfs, on one device: read in this process, edited through a kernel.
+    Btrfs,
+}
+
+impl FileSystem {
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Fat => "FAT",
+            Self::Xfs => "XFS",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// Whether a kernel edits it, and not this process.
+    pub fn needs_kernel(self) -> bool {
+        matches!(self, Self::Xfs | Self::Btrfs)
+    }
+
+    /// Whether Linux can have its root on it.
+    pub fn is_of_linux(self) -> bool {
+        self != Self::Fat
+    }
 }
 
 /// What is at a path.

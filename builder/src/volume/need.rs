@@ -67,7 +67,7 @@ impl Need {
                 .saturating_add(attributes)
                 .saturating_mul(self.block_size),
         );
-        if self.file_system == FileSystem::Xfs {
+        if self.file_system.needs_kernel() {
             // Inodes are made where there is room, of 512 bytes as a rule.
             self.bytes = self.bytes.saturating_add(1024);
         }

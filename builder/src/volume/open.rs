@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::agent::{Agent, FatAgent, Growth, Place};
+use super::btrfs::Btrfs;
 use super::ext4::{self, Ext4};
+use super::read_only::ReadOnly;
 use super::refusal::{refuse, storage_failed};
 use super::xfs::Xfs;
 use super::{FileSystem, Problem, Timestamp, Volume, fat, guard};
@@ -32,6 +34,8 @@ pub fn detect(storage: &dyn Storage) -> io::Result<Option<FileSystem>> {
         return Ok(None);
     }
     storage.read_at(&mut start, 0)?;
+    // Linux: include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC.
+    let is_btrfs = || holds(storage, (64 << 10) + 64, b"_BHRfS_M");
     // XFS: fs/xfs/libxfs/xfs_format.h, XFS_SB_MAGIC.
     Ok(if start.starts_with(b"XFSB") {
         Some(FileSystem::Xfs)
@@ -39,9 +43,20 @@ pub fn detect(storage: &dyn Storage) -> io::Result<Option<FileSystem>> {
         Some(FileSystem::Ext4)
     } else if fat::recognise(&start[..512]) {
         Some(FileSystem::Fat)
+    } else if is_btrfs()? {
+        Some(FileSystem::Btrfs)
     } else {
         None
     })
+}
+
+fn holds(storage: &dyn Storage, offset: u64, magic: &[u8]) -> io::Result<bool> {
+    let mut found = vec![0; magic.len()];
+    if storage.size() < offset + magic.len() as u64 {
+        return Ok(false);
+    }
+    storage.read_at(&mut found, offset)?;
+    Ok(found == magic)
 }
 
 /// What lies on `storage` that nodekiln knows by name and does not look into.
@@ -49,27 +64,15 @@ pub fn detect(storage: &dyn Storage) -> io::Result<Option<FileSystem>> {
 /// # Errors
 /// What the storage gives.
 pub fn detect_foreign(storage: &dyn Storage) -> io::Result<Option<&'static str>> {
-    let holds = |offset: u64, magic: &[u8]| {
-        let mut found = vec![0; magic.len()];
-        if storage.size() < offset + magic.len() as u64 {
-            return Ok(false);
-        }
-        storage.read_at(&mut found, offset)?;
-        Ok::<_, io::Error>(found == magic)
-    };
     // cryptsetup: docs/on-disk-format-luks2.pdf, "Binary header".
-    if holds(0, b"LUKS\xBA\xBE")? {
+    if holds(storage, 0, b"LUKS\xBA\xBE")? {
         return Ok(Some("LUKS (encrypted)"));
     }
     // LVM2: lib/label/label.h; the label lies in one of the first four sectors.
     for sector in 0..4 {
-        if holds(sector * 512, b"LABELONE")? {
+        if holds(storage, sector * 512, b"LABELONE")? {
             return Ok(Some("LVM"));
         }
-    }
-    // Linux: include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC.
-    if holds((64 << 10) + 64, b"_BHRfS_M")? {
-        return Ok(Some("btrfs"));
     }
     Ok(None)
 }
@@ -78,7 +81,8 @@ pub fn detect_foreign(storage: &dyn Storage) -> io::Result<Option<&'static str>>
 /// guest kernel. With `grow` it fills its partition first.
 ///
 /// # Errors
-/// As [`open`], and as [`Agent::new`]; [`Problem::NotSupported`] to grow another than XFS.
+/// As [`open`], and as [`Agent::new`]; [`Problem::NotSupported`] to grow another than XFS
+/// and btrfs.
 pub fn open_for_agent(
     storage: &Arc<dyn Storage>,
     place: Place,
@@ -97,26 +101,30 @@ pub fn open_for_agent(
     Ok(Box::new(Agent::new(base, place, epoch, growth)?))
 }
 
-/// Whether `storage` holds an XFS whose log waits to be replayed.
+/// Which file system on `storage`, XFS or btrfs, has a log that waits to be replayed.
 ///
 /// # Errors
-/// As [`open`], for XFS; what the storage gives.
-pub fn needs_replay(storage: &Arc<dyn Storage>) -> Result<bool> {
+/// As [`open`], for those; what the storage gives.
+pub fn needs_replay(storage: &Arc<dyn Storage>) -> Result<Option<FileSystem>> {
     let doing = "look at the log of the file system";
-    match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
-        Some(FileSystem::Xfs) => guard::catch(doing, || Xfs::is_dirty(storage)),
-        _ => Ok(false),
-    }
+    let found = detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))?;
+    let waits = match found {
+        Some(FileSystem::Xfs) => guard::catch(doing, || Xfs::is_dirty(storage))?,
+        Some(FileSystem::Btrfs) => guard::catch(doing, || Btrfs::is_dirty(storage))?,
+        _ => false,
+    };
+    Ok(found.filter(|_| waits))
 }
 
 fn growth(storage: &Arc<dyn Storage>) -> Result<Option<Growth>> {
     let doing = "grow the file system";
     match detect(storage.as_ref()).map_err(|error| storage_failed(doing, &error))? {
         Some(FileSystem::Xfs) => guard::catch(doing, || Ok(Xfs::open(storage)?.growth())),
+        Some(FileSystem::Btrfs) => guard::catch(doing, || Ok(Btrfs::open(storage)?.growth())),
         _ => Err(refuse(
             Problem::NotSupported,
             doing,
-            "a guest kernel grows XFS alone",
+            "a guest kernel grows XFS and btrfs alone",
         )),
     }
 }
@@ -126,7 +134,7 @@ fn growth(storage: &Arc<dyn Storage>) -> Result<Option<Growth>> {
 /// do not name takes it, so that the same operations give the same bytes.
 ///
 /// # Errors
-/// [`Problem::NotSupported`] to write XFS, for features that nodekiln does not
+/// [`Problem::NotSupported`] to write XFS or btrfs, for features that nodekiln does not
 /// maintain and for what is no file system; [`Problem::Damaged`] for what
 /// contradicts itself, was not unmounted or has errors recorded.
 pub fn open(
@@ -143,18 +151,24 @@ pub fn open(
             Ok(Box::new(fat::Fat::open(storage, access, epoch)?))
         }),
         Some(FileSystem::Xfs) if access == Access::Read => {
-            guard::open(doing, || Ok(Box::new(Xfs::open(&storage)?)))
+            guard::open(doing, || Ok(Box::new(ReadOnly::new(Xfs::open(&storage)?))))
         }
-        Some(FileSystem::Xfs) => Err(refuse(
+        Some(FileSystem::Btrfs) if access == Access::Read => guard::open(doing, || {
+            Ok(Box::new(ReadOnly::new(Btrfs::open(&storage)?)))
+        }),
+        Some(kind @ (FileSystem::Xfs | FileSystem::Btrfs)) => Err(refuse(
             Problem::NotSupported,
             doing,
-            "it is XFS, which no engine of this process edits",
+            format!(
+                "it is {}, which no engine of this process edits",
+                kind.name()
+            ),
         )
         .hint("a kernel edits it: --engine agent, or as root --engine mount")),
         None => Err(refuse(
             Problem::NotSupported,
             doing,
-            "it is neither ext4 nor FAT nor XFS",
+            "it is neither ext4 nor FAT nor XFS nor btrfs",
         )
         .hint("look at the partitions with: sgdisk -p IMAGE")),
     }

@@ -49,6 +49,8 @@ const FLAGS: MountFlags = MountFlags::NOATIME
     .union(MountFlags::NOEXEC);
 /// FAT as Linux mounts it with long names.
 const FAT: &str = "vfat";
+/// btrfs, by Linux's name.
+const BTRFS: &str = "btrfs";
 /// Names are UTF-8, and short ones lower case where they are marked so; times are UTC.
 /// What a kernel takes by itself differs from one to the next.
 const FAT_OPTIONS: &CStr = c"utf8=1,shortname=mixed,tz=UTC,codepage=437,iocharset=iso8859-1";
@@ -187,8 +189,12 @@ fn change(header: &Header, payload: Payload) -> Result<u64, Failure> {
     let root = rustix::fs::open(ROOT, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Failure::new(Stage::Mount, "open the file system", &errno.into()))?;
     if let Some((blocks, percent)) = header.grow {
-        grow::xfs(&root, blocks, percent)
-            .map_err(|errno| Failure::new(Stage::Grow, "grow the file system", &errno.into()))?;
+        let grown = if header.file_system == BTRFS {
+            grow::btrfs(&root)
+        } else {
+            grow::xfs(&root, blocks, percent)
+        };
+        grown.map_err(|errno| Failure::new(Stage::Grow, "grow the file system", &errno.into()))?;
     }
     operations(header, payload, root)
 }

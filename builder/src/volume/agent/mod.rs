@@ -160,6 +160,7 @@ fn header(place: &Place, file_system: FileSystem, epoch: Timestamp) -> Header {
         identity: [0; 32],
         file_system: match file_system {
             FileSystem::Xfs => "xfs",
+            FileSystem::Btrfs => "btrfs",
             FileSystem::Ext4 => "ext4",
             FileSystem::Fat => "vfat",
         }
@@ -222,7 +223,7 @@ fn dressed(kind: Kind, attributes: &Attributes, doing: &str) -> Result<Attribute
     for (name, value) in &attributes.xattrs {
         let (space, rest) = name.split_once('.').unwrap_or((name, ""));
         let is_known = match space {
-            "security" | "trusted" | "system" => true,
+            "security" | "trusted" | "system" | "btrfs" => true,
             "user" => matches!(kind, Kind::File | Kind::Directory),
             _ => false,
         };
@@ -379,7 +380,7 @@ impl Volume for Agent {
         let node = Node {
             kind: Kind::Directory,
             size: 0,
-            links: 2,
+            links: self.pending.names_of_new_folder(),
             attributes,
             origin: None,
             body: Body::Directory(BTreeMap::new()),

@@ -11,7 +11,7 @@ use nodekiln_agent::Content;
 use crate::error::Result;
 use crate::image_path::ImagePath;
 use crate::volume::refusal::refuse;
-use crate::volume::{Attributes, DirectoryEntry, Kind, Metadata, Problem, Volume};
+use crate::volume::{Attributes, DirectoryEntry, FileSystem, Kind, Metadata, Problem, Volume};
 
 /// Numbers of new nodes begin here: no file system has inodes of such numbers.
 const NEW: u64 = 1 << 63;
@@ -48,6 +48,8 @@ pub(super) struct Pending {
     nodes: HashMap<u64, Node>,
     root: u64,
     next: u64,
+    /// Whether a folder counts the folders in it among its names; on btrfs each has one.
+    counts_folders: bool,
 }
 
 impl Pending {
@@ -60,6 +62,7 @@ impl Pending {
         let root = metadata.inode;
         let nodes = HashMap::from([(root, known(metadata, ImagePath::root()))]);
         Ok(Self {
+            counts_folders: base.identity().file_system != FileSystem::Btrfs,
             base,
             nodes,
             root,
@@ -211,17 +214,28 @@ impl Pending {
         Ok(())
     }
 
+    /// Names of a new folder.
+    pub(super) fn names_of_new_folder(&self) -> u32 {
+        1 + u32::from(self.counts_folders)
+    }
+
     /// One name more.
     fn more(&mut self, number: u64) {
+        let counts_folders = self.counts_folders;
         let node = self.node_mut(number);
-        node.links = node.links.saturating_add(1);
+        if node.kind != Kind::Directory || counts_folders {
+            node.links = node.links.saturating_add(1);
+        }
     }
 
     /// One name less.
     fn fewer(&mut self, number: u64) {
         // The node stays: a damaged file system may have more names for it than it says.
+        let counts_folders = self.counts_folders;
         let node = self.node_mut(number);
-        node.links = node.links.saturating_sub(1);
+        if node.kind != Kind::Directory || counts_folders {
+            node.links = node.links.saturating_sub(1);
+        }
     }
 
     /// Removes a file, link or special file.

@@ -58,6 +58,7 @@ impl Attached {
             FileSystem::Ext4 => ("ext4", ""),
             FileSystem::Fat => ("vfat", ",utf8=1,shortname=mixed"),
             FileSystem::Xfs => ("xfs", ",nouuid"),
+            FileSystem::Btrfs => ("btrfs", ""),
         };
         let mode = if read_only { "ro" } else { "rw" };
         let mount = Task::new("mount")

@@ -79,7 +79,7 @@ impl Mount {
                 refuse(
                     Problem::NotSupported,
                     format!("open a partition of {}", image.display()),
-                    "it is neither ext4 nor FAT nor XFS",
+                    "it is neither ext4 nor FAT nor XFS nor btrfs",
                 )
             })?;
         let identity = super::identity::read(&start, kind, epoch)

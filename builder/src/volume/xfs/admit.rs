@@ -6,10 +6,10 @@ use fs_core::BlockRead as _;
 use fs_xfs::Superblock;
 use fs_xfs::log::{self, LogState};
 
-use super::device::Device;
 use super::translate;
 use crate::error::Result;
 use crate::volume::Problem;
+use crate::volume::read_device::ReadDevice;
 use crate::volume::refusal::refuse;
 
 const DOING: &str = "open the XFS file system";
@@ -36,7 +36,7 @@ const SMALLEST_GROUP: u32 = 64;
 /// # Errors
 /// [`Problem::NotSupported`] with the name of what is not known; [`Problem::Damaged`] for
 /// what contradicts itself or its storage, and for what was not unmounted.
-pub(super) fn admit(device: &Device) -> Result<Superblock> {
+pub(super) fn admit(device: &ReadDevice) -> Result<Superblock> {
     let superblock = superblock(device)?;
     if is_dirty(device, &superblock)? {
         return Err(refuse(
@@ -53,7 +53,7 @@ pub(super) fn admit(device: &Device) -> Result<Superblock> {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub(super) fn is_dirty(device: &Device, superblock: &Superblock) -> Result<bool> {
+pub(super) fn is_dirty(device: &ReadDevice, superblock: &Superblock) -> Result<bool> {
     let state =
         log::inspect(device, superblock).map_err(|error| translate(DOING, error, device))?;
     Ok(state == LogState::NeedsReplay)
@@ -63,7 +63,7 @@ pub(super) fn is_dirty(device: &Device, superblock: &Superblock) -> Result<bool>
 ///
 /// # Errors
 /// As [`admit`], but for the log.
-pub(super) fn superblock(device: &Device) -> Result<Superblock> {
+pub(super) fn superblock(device: &ReadDevice) -> Result<Superblock> {
     let mut start = vec![0; 4096];
     device
         .read_at(0, &mut start)

@@ -5,13 +5,12 @@
 //! as the tree that is there.
 
 mod admit;
-mod device;
 pub mod fuzz;
 mod log;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use fs_xfs::check::Severity;
@@ -19,23 +18,19 @@ use fs_xfs::dir::DirEntry;
 use fs_xfs::inode::{FileType, Format, Inode};
 use fs_xfs::{Filesystem, Superblock};
 
-use self::device::Device;
 use super::agent::Growth;
 use super::identity::uuid_text;
-use super::places::Places;
+use super::read_device::ReadDevice;
+use super::read_only::{Reader, time};
 use super::refusal::{refuse, regular_file, storage_failed};
 use super::{
     Attributes, DirectoryEntry, FileSystem, Identity, Kind, Metadata, Problem, Space, Timestamp,
-    Volume,
 };
 use crate::disk::Storage;
 use crate::error::{Error, Result};
-use crate::image_path::ImagePath;
 
 /// Blocks of metadata that the driver remembers.
 const CACHE: usize = 4096;
-/// Folders whose inode is remembered.
-const KNOWN_FOLDERS: usize = 4096;
 /// Largest folder that is read, in bytes of its names: one that has held a million files
 /// has about 64 MiB.
 const LARGEST_FOLDER: u64 = 256 << 20;
@@ -60,10 +55,8 @@ const RESERVING: u32 = 0x2 | 0x4;
 /// An XFS file system, for reading.
 pub struct Xfs {
     driver: Filesystem,
-    device: Arc<Device>,
+    device: Arc<ReadDevice>,
     last_written: Timestamp,
-    folders: HashMap<ImagePath, u64>,
-    places: Places,
 }
 
 impl fmt::Debug for Xfs {
@@ -76,7 +69,7 @@ impl fmt::Debug for Xfs {
 }
 
 /// The driver's errors in our terms.
-fn translate(doing: &str, error: fs_xfs::Error, device: &Device) -> Error {
+fn translate(doing: &str, error: fs_xfs::Error, device: &ReadDevice) -> Error {
     use fs_xfs::Error as Xfs;
     let problem = match error {
         Xfs::Io(_) if !device.is_damaged() => Problem::Io,
@@ -103,7 +96,7 @@ impl Xfs {
     /// unmounted.
     pub fn open(storage: &Arc<dyn Storage>) -> Result<Self> {
         let doing = "open the XFS file system";
-        let device = Arc::new(Device::new(Arc::clone(storage)));
+        let device = Arc::new(ReadDevice::new(Arc::clone(storage)));
         admit::admit(&device)?;
         let driver = Filesystem::mount_with_cache(device.clone(), CACHE)
             .map_err(|error| translate(doing, error, &device))?;
@@ -112,13 +105,12 @@ impl Xfs {
             driver,
             device,
             last_written: Timestamp::default(),
-            folders: HashMap::new(),
-            places: Places::new(root),
         };
         let (inode, _) = opened.folder_inode(root, doing)?;
         // XFS does not record when it was written: what comes next to it is when its top
         // folder was changed last.
-        opened.last_written = time(inode.ctime).max(time(inode.mtime));
+        opened.last_written =
+            time(inode.ctime.sec, inode.ctime.nsec).max(time(inode.mtime.sec, inode.mtime.nsec));
         Ok(opened)
     }
 
@@ -128,7 +120,7 @@ impl Xfs {
     /// # Errors
     /// As [`Xfs::open`].
     pub fn is_dirty(storage: &Arc<dyn Storage>) -> Result<bool> {
-        let device = Device::new(Arc::clone(storage));
+        let device = ReadDevice::new(Arc::clone(storage));
         let superblock = admit::superblock(&device)?;
         admit::is_dirty(&device, &superblock)
     }
@@ -140,7 +132,7 @@ impl Xfs {
     /// # Errors
     /// As [`Xfs::open`]; what writing gives.
     pub fn settle_log(storage: &Arc<dyn Storage>) -> Result<bool> {
-        let device = Device::new(Arc::clone(storage));
+        let device = ReadDevice::new(Arc::clone(storage));
         let superblock = admit::superblock(&device)?;
         log::settle(storage.as_ref(), &superblock)
             .map_err(|error| storage_failed("empty the log of the file system", &error))
@@ -187,10 +179,6 @@ impl Xfs {
 
     fn superblock(&self) -> &Superblock {
         self.driver.superblock()
-    }
-
-    fn root(&self) -> u64 {
-        self.superblock().rootino
     }
 
     fn failed(&self, doing: &str) -> impl Fn(fs_xfs::Error) -> Error {
@@ -242,40 +230,6 @@ impl Xfs {
         Ok((inode, raw))
     }
 
-    /// The inode number of the folder `path`; a link on the way, or at its end, is none.
-    fn folder(&mut self, path: &ImagePath, doing: &str) -> Result<u64> {
-        if path.is_root() {
-            return Ok(self.root());
-        }
-        if let Some(known) = self.folders.get(path) {
-            return Ok(*known);
-        }
-        let mut number = self.root();
-        let mut below = ImagePath::root();
-        for component in path.components() {
-            below = below.join(component)?;
-            if let Some(known) = self.folders.get(&below) {
-                number = *known;
-                continue;
-            }
-            let parent = number;
-            let found = self.look_up(parent, component, doing)?.ok_or_else(|| {
-                refuse(Problem::NotFound, doing, format!("{below} does not exist"))
-            })?;
-            if !found.is_dir() {
-                let text = format!("a component of {path} is no folder");
-                return Err(refuse(Problem::NotADirectory, doing, text));
-            }
-            number = found.ino;
-            self.places.one_name(number, parent, component, doing)?;
-            if self.folders.len() >= KNOWN_FOLDERS {
-                self.folders.clear();
-            }
-            self.folders.insert(below.clone(), number);
-        }
-        Ok(number)
-    }
-
     fn look_up(&self, folder: u64, name: &[u8], doing: &str) -> Result<Option<Inode>> {
         let (inode, raw) = self.folder_inode(folder, doing)?;
         match self.driver.lookup(&inode, &raw, name) {
@@ -283,26 +237,6 @@ impl Xfs {
             Err(fs_xfs::Error::NotFound) => Ok(None),
             Err(error) => Err(self.failed(doing)(error)),
         }
-    }
-
-    /// What is at `path`, its folder being there.
-    fn find(&mut self, path: &ImagePath, doing: &str) -> Result<Option<(Inode, Vec<u8>)>> {
-        let number = match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => {
-                let folder = self.folder(&parent, doing)?;
-                match self.look_up(folder, name, doing)? {
-                    Some(found) => found.ino,
-                    None => return Ok(None),
-                }
-            }
-            _ => self.root(),
-        };
-        self.inode(number, doing).map(Some)
-    }
-
-    fn existing(&mut self, path: &ImagePath, doing: &str) -> Result<(Inode, Vec<u8>)> {
-        self.find(path, doing)?
-            .ok_or_else(|| refuse(Problem::NotFound, doing, format!("{path} does not exist")))
     }
 
     fn xattrs(&self, inode: &Inode, raw: &[u8], doing: &str) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -329,7 +263,13 @@ impl Xfs {
     }
 
     /// Copies the content of a regular file.
-    fn copy(&self, inode: &Inode, raw: &[u8], sink: &mut dyn Write, doing: &str) -> Result<()> {
+    fn copy_inode(
+        &self,
+        inode: &Inode,
+        raw: &[u8],
+        sink: &mut dyn Write,
+        doing: &str,
+    ) -> Result<()> {
         let failed = |error| Error::io(doing, error);
         let block = u64::from(self.superblock().blocksize);
         let room = self.superblock().dblocks.saturating_mul(block);
@@ -380,14 +320,6 @@ impl Xfs {
         }
         Ok(())
     }
-
-    fn read_only<T>(doing: impl Into<String>) -> Result<T> {
-        Err(refuse(
-            Problem::NotSupported,
-            doing,
-            "the image is open for reading",
-        ))
-    }
 }
 
 fn kind_of(inode: &Inode, doing: &str) -> Result<Kind> {
@@ -406,14 +338,7 @@ fn kind(found: Option<FileType>) -> Option<Kind> {
     })
 }
 
-fn time(found: fs_xfs::inode::Timestamp) -> Timestamp {
-    Timestamp {
-        seconds: found.sec,
-        nanoseconds: found.nsec.min(999_999_999),
-    }
-}
-
-impl Volume for Xfs {
+impl Reader for Xfs {
     fn identity(&self) -> Identity {
         Identity {
             file_system: FileSystem::Xfs,
@@ -442,20 +367,21 @@ impl Volume for Xfs {
         })
     }
 
-    fn metadata(&mut self, path: &ImagePath) -> Result<Option<Metadata>> {
-        let doing = format!("look at {path}");
-        let (inode, raw) = match self.find(path, &doing) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                return match super::problem(&error) {
-                    Some(Problem::NotFound | Problem::NotADirectory) => Ok(None),
-                    _ => Err(error),
-                };
-            }
-        };
-        let kind = kind_of(&inode, &doing)?;
-        Ok(Some(Metadata {
+    fn root(&self) -> u64 {
+        self.superblock().rootino
+    }
+
+    fn child(&mut self, folder: u64, name: &[u8], doing: &str) -> Result<Option<(u64, Kind)>> {
+        let found = self.look_up(folder, name, doing)?;
+        found
+            .map(|inode| Ok((inode.ino, kind_of(&inode, doing)?)))
+            .transpose()
+    }
+
+    fn metadata(&mut self, number: u64, doing: &str) -> Result<Metadata> {
+        let (inode, raw) = self.inode(number, doing)?;
+        let kind = kind_of(&inode, doing)?;
+        Ok(Metadata {
             kind,
             size: match kind {
                 Kind::Special => 0,
@@ -467,105 +393,45 @@ impl Volume for Xfs {
                 mode: u32::from(inode.permissions()),
                 uid: inode.uid,
                 gid: inode.gid,
-                modified: time(inode.mtime),
-                xattrs: self.xattrs(&inode, &raw, &doing)?,
+                modified: time(inode.mtime.sec, inode.mtime.nsec),
+                xattrs: self.xattrs(&inode, &raw, doing)?,
             },
-        }))
+        })
     }
 
-    fn read_directory(&mut self, path: &ImagePath) -> Result<Vec<DirectoryEntry>> {
-        let doing = format!("list {path}");
-        let number = self.folder(path, &doing)?;
-        let (inode, raw) = self.folder_inode(number, &doing)?;
+    fn list(&mut self, number: u64, doing: &str) -> Result<Vec<DirectoryEntry>> {
+        let (inode, raw) = self.folder_inode(number, doing)?;
         let listed = self
             .driver
             .read_dir(&inode, &raw)
-            .map_err(self.failed(&doing))?;
+            .map_err(self.failed(doing))?;
         let entry = |entry: DirEntry| {
             let kind = match kind(entry.ftype) {
                 Some(kind) => kind,
-                None => kind_of(&self.inode(entry.ino, &doing)?.0, &doing)?,
+                None => kind_of(&self.inode(entry.ino, doing)?.0, doing)?,
             };
             Ok(DirectoryEntry {
                 name: entry.name,
                 kind,
             })
         };
-        let mut entries: Vec<DirectoryEntry> =
-            listed.into_iter().map(entry).collect::<Result<_>>()?;
-        entries.sort();
-        if let Some(entry) = entries
-            .iter()
-            .find(|entry| entry.name.contains(&b'/') || entry.name.contains(&0))
-        {
-            let text = format!("it holds the name '{}'", entry.name.escape_ascii());
-            return Err(refuse(Problem::Damaged, doing, text));
-        }
-        Ok(entries)
+        listed.into_iter().map(entry).collect()
     }
 
-    fn read_file(&mut self, path: &ImagePath, sink: &mut dyn Write) -> Result<u64> {
-        let doing = format!("read {path}");
-        let (inode, raw) = self.existing(path, &doing)?;
-        regular_file(kind_of(&inode, &doing)?, &doing)?;
-        self.copy(&inode, &raw, sink, &doing)?;
+    fn copy(&mut self, number: u64, sink: &mut dyn Write, doing: &str) -> Result<u64> {
+        let (inode, raw) = self.inode(number, doing)?;
+        regular_file(kind_of(&inode, doing)?, doing)?;
+        self.copy_inode(&inode, &raw, sink, doing)?;
         Ok(inode.size)
     }
 
-    fn read_link(&mut self, path: &ImagePath) -> Result<Vec<u8>> {
-        let doing = format!("read the link {path}");
-        let (inode, raw) = self.existing(path, &doing)?;
+    fn target(&mut self, number: u64, doing: &str) -> Result<Vec<u8>> {
+        let (inode, raw) = self.inode(number, doing)?;
         if !inode.is_symlink() {
             return Err(refuse(Problem::NotSupported, doing, "it is no link"));
         }
         self.driver
             .read_link(&inode, &raw)
-            .map_err(self.failed(&doing))
-    }
-
-    fn create_directory(&mut self, path: &ImagePath, _: &Attributes) -> Result<()> {
-        Self::read_only(format!("create the folder {path}"))
-    }
-
-    fn write_file(
-        &mut self,
-        path: &ImagePath,
-        _: u64,
-        _: &mut dyn Read,
-        _: &Attributes,
-    ) -> Result<()> {
-        Self::read_only(format!("write {path}"))
-    }
-
-    fn append_file(&mut self, path: &ImagePath, _: &[u8]) -> Result<()> {
-        Self::read_only(format!("append to {path}"))
-    }
-
-    fn create_symlink(&mut self, path: &ImagePath, _: &[u8], _: &Attributes) -> Result<()> {
-        Self::read_only(format!("create the link {path}"))
-    }
-
-    fn create_hard_link(&mut self, existing: &ImagePath, path: &ImagePath) -> Result<()> {
-        Self::read_only(format!("link {path} to {existing}"))
-    }
-
-    fn set_attributes(&mut self, path: &ImagePath, _: &Attributes) -> Result<()> {
-        Self::read_only(format!("set the attributes of {path}"))
-    }
-
-    fn remove_file(&mut self, path: &ImagePath) -> Result<()> {
-        Self::read_only(format!("remove {path}"))
-    }
-
-    fn remove_directory(&mut self, path: &ImagePath) -> Result<()> {
-        Self::read_only(format!("remove the folder {path}"))
-    }
-
-    fn rename(&mut self, from: &ImagePath, to: &ImagePath) -> Result<()> {
-        Self::read_only(format!("rename {from} to {to}"))
-    }
-
-    fn finish(self: Box<Self>) -> Result<()> {
-        Ok(())
+            .map_err(self.failed(doing))
     }
 }

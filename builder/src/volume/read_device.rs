@@ -10,12 +10,12 @@ use crate::disk::Storage;
 
 /// See the module documentation.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(super) struct ReadDevice {
     storage: Arc<dyn Storage>,
     damaged: AtomicBool,
 }
 
-impl Device {
+impl ReadDevice {
     /// The device over `storage`.
     pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Device {
     }
 }
 
-impl BlockRead for Device {
+impl BlockRead for ReadDevice {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> fs_core::Result<()> {
         self.storage.read_at(buffer, offset).map_err(|error| {
             use io::ErrorKind::{InvalidData, UnexpectedEof};

@@ -1,0 +1,168 @@
+//! One door to all that is done with a btrfs, for fuzzing.
+//!
+//! An input is no image but a list of patches of one: each changes a field where fields
+//! are, and checksums are made right again, so that what is tried comes past the first
+//! look. The guest kernel is not started: what it makes of an image is its own affair, in
+//! a process of its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fs_ext4::checksum::linux_crc32c;
+
+use super::Btrfs;
+use crate::ImagePath;
+use crate::disk::Storage;
+use crate::disk::memory::Memory;
+use crate::volume::agent::{Kernel, Place};
+use crate::volume::walk::read_all;
+use crate::volume::{
+    Access, Attributes, Timestamp, Volume, check_partition, guard, needs_replay, open,
+    open_for_agent, remove_tree,
+};
+
+/// Bytes that one patch takes of an input.
+const PATCH: usize = 8;
+/// Patches of one input; more would only slow it down.
+const PATCHES: usize = 64;
+/// The superblock: where it lies and how long it is, in bytes.
+const SUPERBLOCK: (usize, usize) = (64 << 10, 4096);
+/// Blocks of the image's trees, in bytes.
+const NODE: usize = 4096;
+/// Bytes of the checksum in front of what it is of.
+const SUM: usize = 32;
+/// Where the identity of the file system lies in a superblock and in a block of a tree.
+const IDENTITY: std::ops::Range<usize> = 32..48;
+/// The head of a block of a tree (`struct btrfs_header`), in bytes.
+const HEAD: usize = 101;
+/// Most folders that the image has room for.
+const FOLDERS: usize = 4096;
+
+/// Applies the patches `input` to the sound `image`, and does with it whatever a build
+/// does in this process: opens, checks, lists, reads, plans changes. It must end, without
+/// a panic but one that becomes an error, whatever the patches are.
+pub fn edit(image: &[u8], input: &[u8]) {
+    let mut bytes = image.to_vec();
+    patch(&mut bytes, input);
+    let size = bytes.len() as u64;
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
+    let _ = check_partition(Arc::clone(&storage));
+    if let Ok(mut volume) = open(Arc::clone(&storage), Access::Read, Timestamp::default()) {
+        let folders = read_all(volume.as_mut());
+        assert!(folders <= FOLDERS, "{folders} folders");
+        let _ = volume.space();
+    }
+    let _ = needs_replay(&storage);
+    let _ = guard::catch("grow", || Ok(Btrfs::open(&storage)?.growth()));
+    if let Ok(mut volume) = open_for_agent(&storage, nowhere(size), Timestamp::default(), true) {
+        change(volume.as_mut());
+    }
+}
+
+/// A place at which nothing is edited.
+fn nowhere(size: u64) -> Place {
+    Place {
+        image: PathBuf::from("/nonexistent"),
+        range: 0..size,
+        work: std::env::temp_dir(),
+        kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
+    }
+}
+
+/// The paths of the seed image stand here.
+fn change(volume: &mut dyn Volume) {
+    let at = |path: &str| ImagePath::new(path).unwrap_or_else(|_| ImagePath::root());
+    let attributes = Attributes {
+        mode: 0o644,
+        uid: 1,
+        gid: 2,
+        modified: Timestamp::default(),
+        xattrs: BTreeMap::from([("user.a".to_owned(), vec![1; 300])]),
+    };
+    let _ = volume.remove_file(&at("/etc/pieces"));
+    let _ = volume.remove_file(&at("/etc/pipe"));
+    let _ = volume.append_file(&at("/etc/hostname"), &[7; 9000]);
+    let _ = volume.set_attributes(&at("/etc/again"), &attributes);
+    let _ = volume.write_file(&at("/usr/bin/large"), 1, &mut &[1_u8][..], &attributes);
+    let _ = volume.create_directory(&at("/etc/new"), &attributes);
+    let _ = volume.rename(&at("/usr"), &at("/etc/new/usr"));
+    let _ = volume.rename(&at("/etc/again"), &at("/home/again"));
+    let _ = read_all(volume);
+    for folder in ["/many", "/home", "/before", "/packed", "/etc"] {
+        let _ = remove_tree(volume, &at(folder));
+    }
+}
+
+fn patch(bytes: &mut [u8], input: &[u8]) {
+    let (start, length) = SUPERBLOCK;
+    let identity = bytes[start..][IDENTITY].to_vec();
+    let nodes: Vec<usize> = (start + length..bytes.len() - NODE)
+        .step_by(NODE)
+        .filter(|at| bytes[*at..][IDENTITY] == identity[..])
+        .collect();
+    for raw in input.chunks_exact(PATCH).take(PATCHES) {
+        let short = usize::from(u16::from_be_bytes([raw[2], raw[3]]));
+        let node = nodes[short % nodes.len()];
+        let place = usize::from(raw[1]);
+        let (at, width) = match raw[0] % 8 {
+            // The superblock: all of it, and the chunks that it holds.
+            0 => (start + IDENTITY.start + place * 4, 4),
+            1 => (start + 0x32B + place, 4),
+            // The head of a block; what follows: items, or pointers to other blocks.
+            2 => (node + IDENTITY.end + place % 53, 4),
+            3 | 4 => (node + HEAD + place, 4),
+            5 => (node + HEAD + place * 4, 2),
+            // What the items hold lies at the end.
+            6 => (node + NODE - 4 - place * 4, 4),
+            _ => (node + NODE - 2 - place * 2, 2),
+        };
+        bytes[at..at + width].copy_from_slice(&raw[4..4 + width]);
+    }
+    for at in nodes {
+        seal(&mut bytes[at..at + NODE]);
+    }
+    seal(&mut bytes[start..start + length]);
+}
+
+/// Makes the checksum of a block right, whatever it holds.
+fn seal(block: &mut [u8]) {
+    let sum = !linux_crc32c(u32::MAX, &block[SUM..]);
+    block[..4].copy_from_slice(&sum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Vec<u8> {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fixtures/btrfs.zst");
+        let packed = std::fs::read(path).expect("the image is there");
+        zstd::decode_all(&packed[..]).expect("zstd")
+    }
+
+    #[test]
+    fn the_image_is_sound_and_takes_every_change() {
+        let mut bytes = image();
+        patch(&mut bytes, &[]);
+        assert!(bytes == image(), "checksums are made as Linux makes them");
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
+        let found = check_partition(Arc::clone(&storage)).expect("runs");
+        assert_eq!(found, Vec::<String>::new());
+        let mut volume =
+            open(Arc::clone(&storage), Access::Read, Timestamp::default()).expect("opens");
+        assert_eq!(read_all(volume.as_mut()), 10);
+        let place = nowhere(storage.size());
+        let mut volume =
+            open_for_agent(&storage, place, Timestamp::default(), false).expect("opens");
+        change(volume.as_mut());
+        assert_eq!(read_all(volume.as_mut()), 1, "all was removed");
+    }
+
+    #[test]
+    fn survives_the_fuzz_corpus_and_its_mutations() {
+        let image = image();
+        crate::seeds::replay("btrfs", 10, |input| edit(&image, input));
+    }
+}

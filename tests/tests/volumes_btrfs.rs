@@ -1,0 +1,376 @@
+//! btrfs through the guest kernel, against the same changes through a root mount.
+
+use std::path::{Path, PathBuf};
+
+use nodekiln::volume::agent::Kernel;
+use nodekiln::volume::{Access, Kind, Problem, Volume, problem};
+use nodekiln_tests::btrfs::{LAYOUTS, SIZE, by_hand, check, churn, make, populate};
+use nodekiln_tests::sequences::{Abilities, apply, apply_all, for_each_seed, sequence};
+use nodekiln_tests::volumes::{
+    assert_same, at, bytes, content, must, plain, run, through_kernel, tree,
+};
+use nodekiln_tests::xfs::{copy, kernel, payload, reading, through, through_agent};
+
+#[test]
+fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (name, options, mounted) in LAYOUTS {
+        let ours = make(folder.path(), "ours", options, SIZE);
+        populate(&ours, mounted);
+        let kernels = folder.path().join("kernels");
+        copy(&ours, &kernels);
+        let mut oracle = through_kernel(&kernels, Access::Write);
+        let mut volume = through_agent(&ours).expect(name);
+        assert_eq!(volume.identity().label, "root");
+        assert_eq!(volume.identity().uuid, uuid(&ours));
+        assert_eq!(oracle.identity().uuid, volume.identity().uuid);
+        let before = tree(oracle.as_mut());
+        assert_same(&format!("{name}: before"), &tree(volume.as_mut()), &before);
+        let free = (
+            volume.space().expect(name).free,
+            oracle.space().expect(name).free,
+        );
+        assert!(free.0 <= free.1 && free.0 > free.1 / 2, "{name}: {free:?}");
+        apply_all(oracle.as_mut(), &payload());
+        apply_all(volume.as_mut(), &payload());
+        let expected = tree(oracle.as_mut());
+        assert_same(
+            &format!("{name}: as planned"),
+            &tree(volume.as_mut()),
+            &expected,
+        );
+        volume.finish().expect(name);
+        oracle.finish().expect(name);
+        check(&ours);
+        let mut read = reading(&ours).expect(name);
+        assert_same(
+            &format!("{name}: our reading"),
+            &tree(read.as_mut()),
+            &expected,
+        );
+        let mut mounted = through_kernel(&ours, Access::Read);
+        assert_same(
+            &format!("{name}: the kernel's"),
+            &tree(mounted.as_mut()),
+            &expected,
+        );
+        mounted.finish().expect(name);
+        by_hand(&ours, "mkdir old; cp -a usr/older/. old/");
+        churn(&ours);
+        check(&ours);
+        for image in [ours, kernels] {
+            std::fs::remove_file(image).expect("removed");
+        }
+    }
+}
+
+/// The UUID that blkid finds.
+fn uuid(image: &Path) -> String {
+    must("blkid", &["-p", "-s", "UUID", "-o", "value"], image)
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn random_sequences_on_btrfs_equal_the_kernel() {
+    let folder = tempfile::tempdir().expect("folder");
+    let bases: Vec<(&str, PathBuf)> = LAYOUTS
+        .iter()
+        .map(|(name, options, mounted)| {
+            let base = make(folder.path(), &format!("base-{name}"), options, SIZE);
+            populate(&base, mounted);
+            (*name, base)
+        })
+        .collect();
+    // One at a time: Linux mounts no two file systems of one UUID.
+    for_each_seed(12, 1, &bases, |seed, base| {
+        compare_sequence(folder.path(), base, seed);
+    });
+}
+
+fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
+    let operations = sequence(seed, 80, Abilities::Linux);
+    let ours = folder.join(format!("ours-{seed}"));
+    let kernels = folder.join(format!("kernels-{seed}"));
+    copy(base, &ours);
+    copy(base, &kernels);
+    let mut volume = through_agent(&ours).expect("opened");
+    let mut oracle = through_kernel(&kernels, Access::Write);
+    for (step, operation) in operations.iter().enumerate() {
+        let done = apply(volume.as_mut(), operation);
+        let expected = apply(oracle.as_mut(), operation);
+        assert_eq!(done, expected, "seed {seed}, step {step}: {operation:?}");
+    }
+    let expected = tree(oracle.as_mut());
+    let seen = tree(volume.as_mut());
+    assert_same(&format!("seed {seed}, as planned"), &seen, &expected);
+    volume.finish().expect("finished");
+    oracle.finish().expect("unmounted");
+    check(&ours);
+    let seen = tree(reading(&ours).expect("opened").as_mut());
+    assert_same(&format!("seed {seed}, our reading"), &seen, &expected);
+    let mut mounted = through_kernel(&ours, Access::Read);
+    let seen = tree(mounted.as_mut());
+    mounted.finish().expect("unmounted");
+    assert_same(
+        &format!("seed {seed}, the kernel's reading"),
+        &seen,
+        &expected,
+    );
+    std::fs::remove_file(ours).expect("removed");
+    std::fs::remove_file(kernels).expect("removed");
+}
+
+/// As installers make them: the system in a subvolume of its own that is mounted by
+/// default, others below it, snapshots of it.
+#[test]
+fn subvolumes_are_seen_as_a_mount_shows_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    by_hand(
+        &image,
+        "btrfs -q subvolume create @ >/dev/null; echo top >outside
+         btrfs -q subvolume create @/home >/dev/null; mkdir @/home/user; echo x >@/home/user/f
+         btrfs -q subvolume create @/var >/dev/null; btrfs -q subvolume create @/var/log >/dev/null
+         mkdir @/etc; echo node >@/etc/hostname; echo y >@/var/log/messages
+         btrfs -q subvolume snapshot @ @/before >/dev/null
+         btrfs -q subvolume set-default @ >/dev/null",
+    );
+    let mut mounted = through_kernel(&image, Access::Read);
+    let mut expected = tree(mounted.as_mut());
+    mounted.finish().expect("unmounted");
+    assert!(expected.contains_key(&at("/etc/hostname")));
+    assert!(!expected.contains_key(&at("/outside")));
+    let mut volume = reading(&image).expect("opened");
+    // What a snapshot has where a subvolume hung, no tree records: Linux makes it up.
+    let stubs = [at("/before/home"), at("/before/var")];
+    let mut seen = tree(volume.as_mut());
+    for stub in &stubs {
+        let found = seen.remove(stub).expect("it is shown");
+        assert!(expected.remove(stub).is_some());
+        assert!(format!("{found:?}").contains("Directory"), "{found:?}");
+        assert_eq!(volume.read_directory(stub).expect("listed"), Vec::new());
+    }
+    assert_same("subvolumes", &seen, &expected);
+    // Files of one number in several subvolumes are no names of one file.
+    let number = |volume: &mut dyn Volume, path: &str| {
+        let found = volume.metadata(&at(path)).expect("looked");
+        found.expect("is there").inode
+    };
+    assert_ne!(
+        number(volume.as_mut(), "/etc/hostname"),
+        number(volume.as_mut(), "/before/etc/hostname")
+    );
+    let mut volume = through_agent(&image).expect("opened");
+    for path in ["/etc/new", "/home/user/new", "/var/log/new"] {
+        volume
+            .write_file(&at(path), 3, &mut &b"abc"[..], &plain(0o640))
+            .expect("it waits");
+    }
+    volume.remove_file(&at("/home/user/f")).expect("it waits");
+    volume.finish().expect("finished");
+    check(&image);
+    let mut mounted = through_kernel(&image, Access::Read);
+    for path in ["/etc/new", "/home/user/new", "/var/log/new"] {
+        assert_eq!(content(mounted.as_mut(), path), b"abc");
+    }
+    assert_eq!(mounted.metadata(&at("/home/user/f")).expect("looked"), None);
+    mounted.finish().expect("unmounted");
+}
+
+#[test]
+fn it_grows_and_takes_what_needs_the_room() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let file = std::fs::File::options().write(true).open(&image);
+    file.expect("opened").set_len(2 * SIZE).expect("larger");
+    let large = bytes(4, (SIZE + (40 << 20)) as usize);
+    let mut volume = through(kernel(), &image, 0..2 * SIZE, true).expect("opened");
+    let free = volume.space().expect("space").free;
+    assert!(free > large.len() as u64, "{free}");
+    volume
+        .write_file(
+            &at("/large"),
+            large.len() as u64,
+            &mut &large[..],
+            &plain(0o644),
+        )
+        .expect("there will be room");
+    volume.finish().expect("grown and written");
+    check(&image);
+    let mut mounted = through_kernel(&image, Access::Read);
+    assert_eq!(mounted.space().expect("space").total, 2 * SIZE);
+    let mut found = Vec::new();
+    mounted.read_file(&at("/large"), &mut found).expect("read");
+    assert!(found == large);
+    mounted.finish().expect("unmounted");
+}
+
+#[test]
+fn a_full_btrfs_says_so() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let mut volume = through_agent(&image).expect("opened");
+    let large = bytes(7, 4 << 20);
+    for number in 0..=SIZE >> 22 {
+        let path = at(&format!("/large-{number}"));
+        volume
+            .write_file(&path, large.len() as u64, &mut &large[..], &plain(0o644))
+            .expect("it waits");
+    }
+    assert_eq!(volume.space().expect("space").free, 0);
+    let error = volume.finish().expect_err("full");
+    assert_eq!(problem(&error), Some(Problem::NoSpace), "{error:?}");
+    // The layer is thrown away, and still it is sound.
+    check(&image);
+}
+
+#[test]
+fn a_log_left_by_a_running_system_is_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let dirty = folder.path().join("copied-while-mounted");
+    // The image is copied while the kernel has it mounted; what was synchronised file by
+    // file lies in the log alone.
+    by_hand(
+        &image,
+        &format!(
+            "echo first >first; sync; echo second >second; sync second
+             cp --sparse=always '{}' '{}'",
+            image.display(),
+            dirty.display()
+        ),
+    );
+    let superblock = must("btrfs", &["inspect-internal", "dump-super"], &dirty);
+    let log = superblock
+        .lines()
+        .find(|line| line.starts_with("log_root\t"));
+    assert!(log.is_some_and(|line| !line.ends_with("\t0")), "{log:?}");
+    let error = reading(&dirty).expect_err("told");
+    assert_eq!(problem(&error), Some(Problem::Damaged));
+    assert!(
+        format!("{error:?}").contains("was not unmounted"),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .hint_text()
+            .unwrap_or_default()
+            .contains("replays the log")
+    );
+    reading(&image).expect("the other was unmounted");
+}
+
+#[test]
+fn btrfs_that_cannot_be_read_rightly_is_refused() {
+    use std::os::unix::fs::FileExt as _;
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "image", &[], SIZE);
+    let refused = |image: &Path| {
+        let error = reading(image).expect_err("must be refused");
+        (problem(&error), format!("{error:?}"))
+    };
+    // Two devices.
+    let (first, second) = (
+        make(folder.path(), "first", &[], SIZE),
+        make(folder.path(), "second", &[], SIZE),
+    );
+    let other = second.to_string_lossy().into_owned();
+    must("mkfs.btrfs", &["-q", "-f", "-d", "raid0", &other], &first);
+    let (kind, said) = refused(&first);
+    assert_eq!(kind, Some(Problem::NotSupported), "{said}");
+    assert!(said.contains("2 devices"), "{said}");
+    // Another checksum than that of its superblock.
+    let file = std::fs::File::options().read(true).write(true).open(&image);
+    let file = file.expect("opened");
+    let mut old = [0];
+    file.read_exact_at(&mut old, (64 << 10) + 300)
+        .expect("read");
+    file.write_all_at(&[old[0] ^ 1], (64 << 10) + 300)
+        .expect("patched");
+    let (kind, said) = refused(&image);
+    assert_eq!(kind, Some(Problem::Damaged), "{said}");
+    file.write_all_at(&old, (64 << 10) + 300).expect("patched");
+    reading(&image).expect("as it was");
+    file.set_len(SIZE / 2).expect("cut");
+    let (kind, said) = refused(&image);
+    assert_eq!(kind, Some(Problem::Damaged), "{said}");
+    assert!(said.contains("cut off"), "{said}");
+    // One that others grow from.
+    let seed = make(folder.path(), "seed", &[], SIZE);
+    must("btrfstune", &["-S", "1"], &seed);
+    let (kind, said) = refused(&seed);
+    assert_eq!(kind, Some(Problem::NotSupported), "{said}");
+    assert!(said.contains("seed"), "{said}");
+}
+
+#[test]
+fn a_machine_edits_btrfs_too() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = make(folder.path(), "ours", &[], SIZE);
+    populate(&image, "compress-force=zstd");
+    let kernels = folder.path().join("kernels");
+    copy(&image, &kernels);
+    let agent = std::fs::read(nodekiln_tests::xfs::agent()).expect("it was built");
+    let kernel = nodekiln_tests::program::script("vm-kernel", "");
+    let machine = Kernel::of_machine(kernel, agent).expect("QEMU is installed");
+    let mut volume = through(machine, &image, 0..SIZE, false).expect("opened");
+    let mut oracle = through_kernel(&kernels, Access::Write);
+    apply_all(oracle.as_mut(), &payload());
+    apply_all(volume.as_mut(), &payload());
+    let expected = tree(oracle.as_mut());
+    volume.finish().expect("the machine ends well");
+    oracle.finish().expect("unmounted");
+    check(&image);
+    let mut mounted = through_kernel(&image, Access::Read);
+    assert_same("by a machine", &tree(mounted.as_mut()), &expected);
+    mounted.finish().expect("unmounted");
+}
+
+#[test]
+fn a_damaged_tree_is_found_by_the_check() {
+    use std::os::unix::fs::FileExt as _;
+    let folder = tempfile::tempdir().expect("folder");
+    // With one copy of the trees there is no other to take.
+    let image = make(folder.path(), "image", &["-m", "single"], SIZE);
+    populate(&image, "noatime");
+    let storage = nodekiln_tests::volumes::RawFile::open(&image).expect("opened");
+    let found = nodekiln::volume::check_partition(std::sync::Arc::new(storage)).expect("runs");
+    assert_eq!(found, Vec::<String>::new());
+    let mapped = must(
+        "btrfs",
+        &["inspect-internal", "dump-tree", "-t", "5", "--noscan"],
+        &image,
+    );
+    assert!(mapped.contains("leaf "), "{mapped}");
+    let mut volume = reading(&image).expect("opened");
+    let many = volume.metadata(&at("/many")).expect("looked");
+    assert_eq!(many.expect("is there").kind, Kind::Directory);
+    // The bytes of a name as they lie in the tree.
+    let bytes = std::fs::read(&image).expect("read");
+    let name = b"a-name-of-some-length-01999";
+    let file = std::fs::File::options().write(true).open(&image);
+    let file = file.expect("opened");
+    let mut patched = 0;
+    for place in places(&bytes, name) {
+        file.write_all_at(b"b", place as u64).expect("patched");
+        patched += 1;
+    }
+    assert!(patched > 0);
+    let judged = run("btrfs", &["check", "--readonly"], &image);
+    assert_ne!(judged.code, Some(0), "btrfs sees it");
+    let storage = nodekiln_tests::volumes::RawFile::open(&image).expect("opened");
+    match nodekiln::volume::check_partition(std::sync::Arc::new(storage)) {
+        Ok(found) => assert!(!found.is_empty()),
+        Err(error) => assert_eq!(problem(&error), Some(Problem::Damaged)),
+    }
+}
+
+/// Where `wanted` lies in `bytes`.
+fn places(bytes: &[u8], wanted: &[u8]) -> Vec<usize> {
+    let windows = bytes.windows(wanted.len()).enumerate();
+    windows
+        .filter(|(_, window)| *window == wanted)
+        .map(|(place, _)| place)
+        .collect()
+}
