@@ -129,6 +129,45 @@ fn what_is_damaged_is_refused_and_leaves_nothing() {
     assert_eq!(workshop.left_in("out"), Vec::<String>::new());
 }
 
+/// Moves the tree of a root into a subvolume, as some installers lay it, and makes that the
+/// one that is mounted with `is_default`.
+fn into_a_subvolume(root: &Path, is_default: bool) {
+    let last = if is_default {
+        "btrfs -q subvolume set-default @"
+    } else {
+        "true"
+    };
+    by_hand(
+        root,
+        &format!(
+            "btrfs -q subvolume create @ >/dev/null
+             find . -mindepth 1 -maxdepth 1 ! -name @ -exec mv '{{}}' @/ ';'
+             {last} >/dev/null"
+        ),
+    );
+}
+
+#[test]
+fn a_system_in_a_subvolume_is_found_when_it_is_the_default() {
+    for is_default in [false, true] {
+        let workshop = guest_builds::workshop("btrfs", |folder, tree| {
+            let root = btrfs::root(folder, tree);
+            into_a_subvolume(&root, is_default);
+            root
+        });
+        if !is_default {
+            workshop.lock().succeeded();
+            let words = ["no partition holds", "partition 4: btrfs", "set-default"];
+            workshop.build(&[]).failed(2, &words);
+            continue;
+        }
+        let (build, _) = built(&workshop);
+        let root = root_of(&build, &workshop, SIZE);
+        check(&root);
+        by_hand(&root, &baked(&workshop));
+    }
+}
+
 #[test]
 fn a_mount_by_root_makes_the_same_of_it() {
     let workshop = workshop();

@@ -224,6 +224,9 @@ pub fn choose(candidates: Vec<Candidate>) -> Result<Found> {
 
 fn no_root(candidates: Vec<Candidate>) -> Error {
     let seen = describe(candidates.iter());
+    let has_btrfs = candidates
+        .iter()
+        .any(|candidate| candidate.file_system == Some(FileSystem::Btrfs));
     let foreign = candidates
         .iter()
         .find_map(|candidate| Some((candidate.number, candidate.foreign?)));
@@ -240,10 +243,15 @@ fn no_root(candidates: Vec<Candidate>) -> Error {
     {
         return problem.context("find the root partition");
     }
+    let hint = if has_btrfs {
+        "of a btrfs the subvolume that is mounted by default is looked into: make that of the system the default (btrfs subvolume set-default)"
+    } else {
+        "the base must be the disk of an installed system with an ext4, XFS or btrfs root; encrypted disks and LVM are not looked into"
+    };
     Error::input(format!(
         "find the root partition: no partition holds an installed system:\n{seen}"
     ))
-    .hint("the base must be the disk of an installed system with an ext4, XFS or btrfs root; encrypted disks and LVM are not looked into")
+    .hint(hint)
 }
 
 fn describe<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> String {
@@ -310,6 +318,15 @@ mod tests {
                 esp: Some(15)
             }
         );
+    }
+
+    #[test]
+    fn a_btrfs_without_a_system_may_have_it_in_another_subvolume() {
+        let error = choose(vec![candidate(3, Some(FileSystem::Btrfs), Look::Other)]);
+        let error = error.expect_err("no root");
+        assert!(error.to_string().contains("partition 3: btrfs"), "{error}");
+        let hint = error.hint_text().unwrap_or_default();
+        assert!(hint.contains("set-default"), "{hint}");
     }
 
     #[test]

@@ -41,7 +41,8 @@ const INODE_BITS: u32 = 40;
 const FIRST_STUB: u64 = 1 << (INODE_BITS - 1);
 /// Most subvolumes that are told apart: enough bits for them are left.
 const MOST_SUBVOLUMES: u64 = 1 << 22;
-/// Most subvolumes that are open at a time: each keeps up to 16 MiB of its tree.
+/// Most subvolumes that are open at a time: each keeps a thousand blocks of its tree, 16 MiB
+/// as a rule.
 const OPEN_SUBVOLUMES: usize = 4;
 /// Largest file system that is checked, in bytes of metadata.
 const LARGEST_CHECK: u64 = 1 << 30;
