@@ -26,6 +26,7 @@ fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
         assert_eq!(oracle.identity().uuid, volume.identity().uuid);
         let before = tree(oracle.as_mut());
         assert_same(&format!("{name}: before"), &tree(volume.as_mut()), &before);
+        assert_eq!(oracle.space().expect(name).free_inodes, None);
         let free = (
             volume.space().expect(name).free,
             oracle.space().expect(name).free,

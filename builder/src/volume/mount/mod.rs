@@ -275,7 +275,12 @@ impl Volume for Mount {
             block_size: u32::try_from(found.f_frsize).unwrap_or(u32::MAX),
             total: found.f_blocks.saturating_mul(found.f_frsize),
             free: found.f_bfree.saturating_mul(found.f_frsize),
-            free_inodes: (self.identity.file_system != FileSystem::Fat).then_some(found.f_ffree),
+            // FAT and btrfs make them where there is room, and count none.
+            free_inodes: matches!(
+                self.identity.file_system,
+                FileSystem::Ext4 | FileSystem::Xfs
+            )
+            .then_some(found.f_ffree),
         })
     }
 
