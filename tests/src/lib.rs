@@ -3,6 +3,7 @@
 
 pub mod berkeley;
 pub mod btrfs;
+pub mod by_agent;
 pub mod cloud;
 pub mod cluster;
 pub mod command;

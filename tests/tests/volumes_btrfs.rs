@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use nodekiln::volume::agent::Kernel;
 use nodekiln::volume::{Access, Kind, Problem, Volume, problem};
 use nodekiln_tests::btrfs::{LAYOUTS, SIZE, by_hand, check, churn, make, populate};
-use nodekiln_tests::sequences::{Abilities, apply, apply_all, for_each_seed, sequence};
+use nodekiln_tests::by_agent::{compare_payload, compare_sequence};
+use nodekiln_tests::sequences::{apply_all, for_each_seed};
 use nodekiln_tests::volumes::{
     assert_same, at, bytes, content, must, plain, run, through_kernel, tree,
 };
@@ -17,51 +18,16 @@ fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
     for (name, options, mounted) in LAYOUTS {
         let ours = make(folder.path(), "ours", options, SIZE);
         populate(&ours, mounted);
-        let kernels = folder.path().join("kernels");
-        copy(&ours, &kernels);
-        let mut oracle = through_kernel(&kernels, Access::Write);
-        let mut volume = through_agent(&ours).expect(name);
-        assert_eq!(volume.identity().label, "root");
-        assert_eq!(volume.identity().uuid, uuid(&ours));
-        assert_eq!(oracle.identity().uuid, volume.identity().uuid);
-        let before = tree(oracle.as_mut());
-        assert_same(&format!("{name}: before"), &tree(volume.as_mut()), &before);
-        assert_eq!(oracle.space().expect(name).free_inodes, None);
-        let free = (
-            volume.space().expect(name).free,
-            oracle.space().expect(name).free,
-        );
-        assert!(free.0 <= free.1 && free.0 > free.1 / 2, "{name}: {free:?}");
-        apply_all(oracle.as_mut(), &payload());
-        apply_all(volume.as_mut(), &payload());
-        let expected = tree(oracle.as_mut());
-        assert_same(
-            &format!("{name}: as planned"),
-            &tree(volume.as_mut()),
-            &expected,
-        );
-        volume.finish().expect(name);
-        oracle.finish().expect(name);
-        check(&ours);
-        let mut read = reading(&ours).expect(name);
-        assert_same(
-            &format!("{name}: our reading"),
-            &tree(read.as_mut()),
-            &expected,
-        );
+        let identity = reading(&ours).expect(name).identity();
+        assert_eq!((&identity.label[..], identity.uuid), ("root", uuid(&ours)));
+        compare_payload(name, &ours, check);
         let mut mounted = through_kernel(&ours, Access::Read);
-        assert_same(
-            &format!("{name}: the kernel's"),
-            &tree(mounted.as_mut()),
-            &expected,
-        );
+        assert_eq!(mounted.space().expect(name).free_inodes, None);
         mounted.finish().expect(name);
         by_hand(&ours, "mkdir old; cp -a usr/older/. old/");
         churn(&ours);
         check(&ours);
-        for image in [ours, kernels] {
-            std::fs::remove_file(image).expect("removed");
-        }
+        std::fs::remove_file(ours).expect("removed");
     }
 }
 
@@ -85,41 +51,8 @@ fn random_sequences_on_btrfs_equal_the_kernel() {
         .collect();
     // One at a time: Linux mounts no two file systems of one UUID.
     for_each_seed(12, 1, &bases, |seed, base| {
-        compare_sequence(folder.path(), base, seed);
+        compare_sequence(folder.path(), base, seed, check);
     });
-}
-
-fn compare_sequence(folder: &Path, base: &Path, seed: u64) {
-    let operations = sequence(seed, 80, Abilities::Linux);
-    let ours = folder.join(format!("ours-{seed}"));
-    let kernels = folder.join(format!("kernels-{seed}"));
-    copy(base, &ours);
-    copy(base, &kernels);
-    let mut volume = through_agent(&ours).expect("opened");
-    let mut oracle = through_kernel(&kernels, Access::Write);
-    for (step, operation) in operations.iter().enumerate() {
-        let done = apply(volume.as_mut(), operation);
-        let expected = apply(oracle.as_mut(), operation);
-        assert_eq!(done, expected, "seed {seed}, step {step}: {operation:?}");
-    }
-    let expected = tree(oracle.as_mut());
-    let seen = tree(volume.as_mut());
-    assert_same(&format!("seed {seed}, as planned"), &seen, &expected);
-    volume.finish().expect("finished");
-    oracle.finish().expect("unmounted");
-    check(&ours);
-    let seen = tree(reading(&ours).expect("opened").as_mut());
-    assert_same(&format!("seed {seed}, our reading"), &seen, &expected);
-    let mut mounted = through_kernel(&ours, Access::Read);
-    let seen = tree(mounted.as_mut());
-    mounted.finish().expect("unmounted");
-    assert_same(
-        &format!("seed {seed}, the kernel's reading"),
-        &seen,
-        &expected,
-    );
-    std::fs::remove_file(ours).expect("removed");
-    std::fs::remove_file(kernels).expect("removed");
 }
 
 /// As installers make them: the system in a subvolume of its own that is mounted by

@@ -1,8 +1,11 @@
-//! Reads a whole volume, whatever it gives: for fuzzing.
+//! Reads a whole volume, whatever it gives, and plans changes of it: for fuzzing.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
-use super::{Kind, Volume};
+use super::agent::{Kernel, Place};
+use super::{Attributes, Kind, Timestamp, Volume, remove_tree};
 use crate::image_path::ImagePath;
 
 /// Bytes of a file that are read.
@@ -49,5 +52,40 @@ impl io::Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A place for a guest kernel that is never started, of `size` bytes.
+pub(super) fn nowhere(size: u64) -> Place {
+    Place {
+        image: PathBuf::from("/nonexistent"),
+        range: 0..size,
+        work: std::env::temp_dir(),
+        kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
+    }
+}
+
+/// Plans changes of a volume in which the paths of the seed images may be: the file
+/// `/etc/again` moves to `moved`, and the folders `removed` go.
+pub(super) fn change(volume: &mut dyn Volume, moved: &str, removed: &[&str]) {
+    let at = |path: &str| ImagePath::new(path).unwrap_or_else(|_| ImagePath::root());
+    let attributes = Attributes {
+        mode: 0o644,
+        uid: 1,
+        gid: 2,
+        modified: Timestamp::default(),
+        xattrs: BTreeMap::from([("user.a".to_owned(), vec![1; 300])]),
+    };
+    let _ = volume.remove_file(&at("/etc/pieces"));
+    let _ = volume.remove_file(&at("/etc/pipe"));
+    let _ = volume.append_file(&at("/etc/hostname"), &[7; 9000]);
+    let _ = volume.set_attributes(&at("/etc/again"), &attributes);
+    let _ = volume.write_file(&at("/usr/bin/large"), 1, &mut &[1_u8][..], &attributes);
+    let _ = volume.create_directory(&at("/etc/new"), &attributes);
+    let _ = volume.rename(&at("/usr"), &at("/etc/new/usr"));
+    let _ = volume.rename(&at("/etc/again"), &at(moved));
+    let _ = read_all(volume);
+    for folder in removed {
+        let _ = remove_tree(volume, &at(folder));
     }
 }

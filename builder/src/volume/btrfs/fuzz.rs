@@ -5,21 +5,16 @@
 //! look. The guest kernel is not started: what it makes of an image is its own affair, in
 //! a process of its own.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use fs_ext4::checksum::linux_crc32c;
 
 use super::Btrfs;
-use crate::ImagePath;
 use crate::disk::Storage;
 use crate::disk::memory::Memory;
-use crate::volume::agent::{Kernel, Place};
-use crate::volume::walk::read_all;
+use crate::volume::walk::{change, nowhere, read_all};
 use crate::volume::{
-    Access, Attributes, Timestamp, Volume, check_partition, guard, needs_replay, open,
-    open_for_agent, remove_tree,
+    Access, Timestamp, check_partition, guard, needs_replay, open, open_for_agent,
 };
 
 /// Bytes that one patch takes of an input.
@@ -38,6 +33,9 @@ const IDENTITY: std::ops::Range<usize> = 32..48;
 const HEAD: usize = 101;
 /// Most folders that the image has room for.
 const FOLDERS: usize = 4096;
+/// What changes of the seed image name.
+const MOVED: &str = "/home/again";
+const REMOVED: &[&str] = &["/many", "/home", "/before", "/packed", "/etc"];
 
 /// Applies the patches `input` to the sound `image`, and does with it whatever a build
 /// does in this process: opens, checks, lists, reads, plans changes. It must end, without
@@ -51,46 +49,11 @@ pub fn edit(image: &[u8], input: &[u8]) {
     if let Ok(mut volume) = open(Arc::clone(&storage), Access::Read, Timestamp::default()) {
         let folders = read_all(volume.as_mut());
         assert!(folders <= FOLDERS, "{folders} folders");
-        let _ = volume.space();
     }
     let _ = needs_replay(&storage);
     let _ = guard::catch("grow", || Ok(Btrfs::open(&storage)?.growth()));
     if let Ok(mut volume) = open_for_agent(&storage, nowhere(size), Timestamp::default(), true) {
-        change(volume.as_mut());
-    }
-}
-
-/// A place at which nothing is edited.
-fn nowhere(size: u64) -> Place {
-    Place {
-        image: PathBuf::from("/nonexistent"),
-        range: 0..size,
-        work: std::env::temp_dir(),
-        kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
-    }
-}
-
-/// The paths of the seed image stand here.
-fn change(volume: &mut dyn Volume) {
-    let at = |path: &str| ImagePath::new(path).unwrap_or_else(|_| ImagePath::root());
-    let attributes = Attributes {
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        modified: Timestamp::default(),
-        xattrs: BTreeMap::from([("user.a".to_owned(), vec![1; 300])]),
-    };
-    let _ = volume.remove_file(&at("/etc/pieces"));
-    let _ = volume.remove_file(&at("/etc/pipe"));
-    let _ = volume.append_file(&at("/etc/hostname"), &[7; 9000]);
-    let _ = volume.set_attributes(&at("/etc/again"), &attributes);
-    let _ = volume.write_file(&at("/usr/bin/large"), 1, &mut &[1_u8][..], &attributes);
-    let _ = volume.create_directory(&at("/etc/new"), &attributes);
-    let _ = volume.rename(&at("/usr"), &at("/etc/new/usr"));
-    let _ = volume.rename(&at("/etc/again"), &at("/home/again"));
-    let _ = read_all(volume);
-    for folder in ["/many", "/home", "/before", "/packed", "/etc"] {
-        let _ = remove_tree(volume, &at(folder));
+        change(volume.as_mut(), MOVED, REMOVED);
     }
 }
 
@@ -156,7 +119,7 @@ mod tests {
         let place = nowhere(storage.size());
         let mut volume =
             open_for_agent(&storage, place, Timestamp::default(), false).expect("opens");
-        change(volume.as_mut());
+        change(volume.as_mut(), MOVED, REMOVED);
         assert_eq!(read_all(volume.as_mut()), 1, "all was removed");
     }
 

@@ -5,21 +5,16 @@
 //! look. The guest kernel is not started: what it makes of an image is its own affair, in
 //! a process of its own.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use fs_ext4::checksum::linux_crc32c;
 
 use super::Xfs;
-use crate::ImagePath;
 use crate::disk::Storage;
 use crate::disk::memory::Memory;
-use crate::volume::agent::{Kernel, Place};
-use crate::volume::walk::read_all;
+use crate::volume::walk::{change, nowhere, read_all};
 use crate::volume::{
-    Access, Attributes, Timestamp, Volume, check_partition, guard, needs_replay, open,
-    open_for_agent, remove_tree,
+    Access, Timestamp, check_partition, guard, needs_replay, open, open_for_agent,
 };
 
 /// Bytes that one patch takes of an input.
@@ -32,6 +27,9 @@ const SECTOR: usize = 512;
 const INODE: usize = 512;
 /// Most folders that the image has room for.
 const FOLDERS: usize = 4096;
+/// What changes of the seed image name.
+const MOVED: &str = "/many/a-name-that-is-long-enough-7";
+const REMOVED: &[&str] = &["/many", "/etc"];
 
 /// Applies the patches `input` to the sound `image`, and does with it whatever a build
 /// does in this process: opens, checks, lists, reads, plans changes. It must end, without
@@ -48,38 +46,9 @@ pub fn edit(image: &[u8], input: &[u8]) {
     }
     let _ = needs_replay(&storage);
     let _ = guard::catch("empty the log", || Xfs::settle_log(&storage));
-    let place = Place {
-        image: PathBuf::from("/nonexistent"),
-        range: 0..size,
-        work: std::env::temp_dir(),
-        kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
-    };
-    if let Ok(mut volume) = open_for_agent(&storage, place, Timestamp::default(), true) {
-        change(volume.as_mut());
+    if let Ok(mut volume) = open_for_agent(&storage, nowhere(size), Timestamp::default(), true) {
+        change(volume.as_mut(), MOVED, REMOVED);
     }
-}
-
-/// The paths of the seed image stand here.
-fn change(volume: &mut dyn Volume) {
-    let at = |path: &str| ImagePath::new(path).unwrap_or_else(|_| ImagePath::root());
-    let attributes = Attributes {
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        modified: Timestamp::default(),
-        xattrs: BTreeMap::from([("user.a".to_owned(), vec![1; 300])]),
-    };
-    let _ = volume.remove_file(&at("/etc/pieces"));
-    let _ = volume.remove_file(&at("/etc/pipe"));
-    let _ = volume.append_file(&at("/etc/hostname"), &[7; 9000]);
-    let _ = volume.set_attributes(&at("/etc/again"), &attributes);
-    let _ = volume.write_file(&at("/usr/bin/large"), 1, &mut &[1_u8][..], &attributes);
-    let _ = volume.create_directory(&at("/etc/new"), &attributes);
-    let _ = volume.rename(&at("/usr"), &at("/etc/new/usr"));
-    let _ = volume.rename(&at("/etc/again"), &at("/many/a-name-that-is-long-enough-7"));
-    let _ = read_all(volume);
-    let _ = remove_tree(volume, &at("/many"));
-    let _ = remove_tree(volume, &at("/etc"));
 }
 
 fn get16(raw: &[u8], at: usize) -> u16 {
@@ -208,15 +177,10 @@ mod tests {
         let mut volume =
             open(Arc::clone(&storage), Access::Read, Timestamp::default()).expect("opens");
         assert_eq!(read_all(volume.as_mut()), 5);
-        let place = Place {
-            image: PathBuf::from("/nonexistent"),
-            range: 0..storage.size(),
-            work: std::env::temp_dir(),
-            kernel: Kernel::new(PathBuf::from("/nonexistent"), Vec::new()),
-        };
+        let place = nowhere(storage.size());
         let mut volume =
             open_for_agent(&storage, place, Timestamp::default(), false).expect("opens");
-        change(volume.as_mut());
+        change(volume.as_mut(), MOVED, REMOVED);
         assert_eq!(read_all(volume.as_mut()), 1, "all was removed");
     }
 
