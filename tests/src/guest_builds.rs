@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::command::{Ran, Workshop};
-use crate::program::run;
+use crate::program::{run, script};
 use crate::small_base::{self, ESP_SIZE, ESP_START, MIB, ROOT_START, make_esp, text};
 use crate::volumes::{blank, must};
 use crate::xfs::{agent, paste};
@@ -88,4 +89,43 @@ pub fn baked(workshop: &Workshop) -> String {
         workshop.path("components/kubelet").display(),
         workshop.path("components/kubectl").display()
     )
+}
+
+/// The images of three builds by the kernel of `scripts/build-guest-kernel`, on one
+/// processor, on two, and on the other.
+pub fn by_our_kernel(workshop: &Workshop) -> Vec<PathBuf> {
+    let kernel = script("build-guest-kernel", "");
+    workshop.lock().succeeded();
+    let build = |(cpus, kept): (&str, &str)| {
+        let mut command = on(cpus, &workshop.command(&["build", "--offline"]));
+        command
+            .env("NODEKILN_UML_KERNEL", &kernel)
+            .env("NODEKILN_AGENT", agent());
+        let done = command.args(["--format", "json"]).output();
+        let ran = Ran::from(done.expect("it starts")).succeeded();
+        let built = workshop.path(ran.json()["folder"].as_str().expect("a folder"));
+        fs::rename(built.join("small.raw"), workshop.path(kept)).expect("moved");
+        fs::remove_dir_all(built).expect("removed");
+        workshop.path(kept)
+    };
+    [("0", "first"), ("0-1", "second"), ("1", "third")]
+        .map(build)
+        .to_vec()
+}
+
+/// The command and its environment, on the processors `cpus` alone.
+fn on(cpus: &str, wish: &Command) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", cpus]).arg(wish.get_program());
+    command.args(wish.get_args());
+    for (name, value) in wish.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = wish.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nodekiln_tests::btrfs::{self, SIZE, by_hand, check};
 use nodekiln_tests::command::Workshop;
-use nodekiln_tests::guest_builds::{self, PATH, as_nobody, baked, built, root_of};
+use nodekiln_tests::guest_builds::{self, PATH, as_nobody, baked, built, by_our_kernel, root_of};
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{MIB, ROOT_START, text};
 
@@ -176,6 +176,31 @@ fn a_mount_by_root_makes_the_same_of_it() {
     let folder = ran.succeeded().json()["folder"].as_str().map(str::to_owned);
     let build = workshop.path(&folder.expect("a folder"));
     let root = root_of(&build, &workshop, SIZE);
+    check(&root);
+    by_hand(&root, &baked(&workshop));
+}
+
+#[test]
+#[ignore = "builds a kernel: make e2e"]
+fn our_kernel_writes_the_same_bytes_twice() {
+    let workshop = workshop();
+    let images = by_our_kernel(&workshop);
+    run(
+        "bash",
+        &[
+            "-c",
+            "mkdir -p /tmp/bs; cp --sparse=always $1 $2 $3 /tmp/bs",
+            "x",
+            text(&images[0]),
+            text(&images[1]),
+            text(&images[2]),
+        ],
+    );
+    for other in &images[1..] {
+        run("cmp", &[text(&images[0]), text(other)]);
+    }
+    let root = workshop.path("root");
+    nodekiln_tests::small_base::cut(&images[0], ROOT_START, SIZE, &root);
     check(&root);
     by_hand(&root, &baked(&workshop));
 }

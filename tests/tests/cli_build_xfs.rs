@@ -4,11 +4,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nodekiln_tests::command::{Ran, Running, Workshop};
-use nodekiln_tests::guest_builds::{self, PATH, as_nobody, baked, built, root_of};
+use nodekiln_tests::guest_builds::{self, PATH, as_nobody, baked, built, by_our_kernel, root_of};
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{
     self, ESP_SIZE, ESP_START, MIB, ROOT_SIZE, ROOT_START, assert_sound, text,
@@ -325,46 +325,11 @@ fn the_guest_kernel_edits_the_esp_too_when_asked() {
     assert_eq!(trees[0], trees[1], "names, sizes and times");
 }
 
-/// The command and its environment, on the processors `cpus` alone.
-fn on(cpus: &str, wish: &Command) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", cpus]).arg(wish.get_program());
-    command.args(wish.get_args());
-    for (name, value) in wish.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    if let Some(folder) = wish.get_current_dir() {
-        command.current_dir(folder);
-    }
-    command
-}
-
 #[test]
 #[ignore = "builds a kernel: make e2e"]
 fn our_kernel_writes_the_same_bytes_twice() {
-    let kernel = nodekiln_tests::program::script("build-guest-kernel", "");
     let workshop = workshop();
-    workshop.lock().succeeded();
-    let mut images = Vec::new();
-    for (cpus, kept) in [("0", "first"), ("0-1", "second"), ("1", "third")] {
-        let mut command = on(cpus, &workshop.command(&["build", "--offline"]));
-        command
-            .env("NODEKILN_UML_KERNEL", &kernel)
-            .env("NODEKILN_AGENT", agent());
-        let ran = Ran::from(
-            command
-                .args(["--format", "json"])
-                .output()
-                .expect("it starts"),
-        );
-        let built = workshop.path(ran.succeeded().json()["folder"].as_str().expect("a folder"));
-        fs::rename(built.join("small.raw"), workshop.path(kept)).expect("moved");
-        fs::remove_dir_all(built).expect("removed");
-        images.push(workshop.path(kept));
-    }
+    let images = by_our_kernel(&workshop);
     for other in &images[1..] {
         run("cmp", &[text(&images[0]), text(other)]);
     }
