@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use nodekiln::volume::agent::Kernel;
 use nodekiln::volume::{Access, Volume};
 
+use crate::program;
 use crate::sequences::{Abilities, apply, apply_all, sequence};
 use crate::volumes::{assert_same, through_kernel, tree};
-use crate::xfs::{copy, payload, reading, through_agent};
+use crate::xfs::{agent, copy, payload, reading, through, through_agent};
 
 /// Does the operations of `seed` to two copies of `base` in `folder`, one through the agent
 /// and one through a root mount. `check` is the file system's own checker.
@@ -31,16 +33,17 @@ pub fn compare_sequence(folder: &Path, base: &Path, seed: u64, check: impl Fn(&P
     std::fs::remove_file(kernels).expect("removed");
 }
 
-/// Gives the payload of a bake to the image `ours` through the agent, and to a copy of it
-/// through a root mount. `check` is the file system's own checker.
+/// Gives the payload of a bake to the image `ours` through the agent under `kernel`, and to
+/// a copy of it through a root mount. `check` is the file system's own checker.
 ///
 /// # Panics
 /// Where they differ.
-pub fn compare_payload(name: &str, ours: &Path, check: impl Fn(&Path)) {
+pub fn compare_payload(name: &str, kernel: Kernel, ours: &Path, check: impl Fn(&Path)) {
     let kernels = ours.with_extension("kernels");
     copy(ours, &kernels);
     let mut oracle = through_kernel(&kernels, Access::Write);
-    let mut volume = through_agent(ours).expect(name);
+    let size = std::fs::metadata(ours).expect("image is there").len();
+    let mut volume = through(kernel, ours, 0..size, false).expect(name);
     assert_eq!(
         volume.identity(),
         oracle_identity(oracle.as_ref(), volume.as_ref())
@@ -84,4 +87,11 @@ fn finish_alike(
     let seen = tree(mounted.as_mut());
     mounted.finish().expect(name);
     assert_same(&format!("{name}, the kernel's reading"), &seen, &expected);
+}
+
+/// A machine with a distribution's kernel, and the agent of this tree in it.
+pub fn machine() -> Kernel {
+    let kernel = program::script("vm-kernel", "");
+    let agent = std::fs::read(agent()).expect("it was built");
+    Kernel::of_machine(kernel, agent).expect("QEMU is installed")
 }

@@ -5,57 +5,28 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use nodekiln_tests::btrfs::{self, SIZE, by_hand, check};
-use nodekiln_tests::command::Workshop;
-use nodekiln_tests::guest_builds::{self, PATH, as_nobody, baked, built, by_our_kernel, root_of};
+use nodekiln_tests::guest_builds::{Root, built, replayed};
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{MIB, ROOT_START, text};
 
-/// A workshop whose base has a btrfs root.
-fn workshop() -> Workshop {
-    guest_builds::workshop("btrfs", btrfs::root)
-}
+const BTRFS: Root = Root {
+    name: "btrfs",
+    kind: "btrfs",
+    size: SIZE,
+    make: btrfs::root,
+    check,
+    by_hand,
+    overhead: 8 * MIB,
+};
 
 #[test]
 fn a_btrfs_root_is_baked_by_a_user_without_rights() {
-    let workshop = workshop();
-    let (build, said) = built(&workshop);
-    assert!(
-        said.contains("a guest kernel (/usr/bin/linux.uml) edits"),
-        "{said}"
-    );
-    assert!(said.contains("no library writes btrfs rightly"), "{said}");
-    assert!(!said.contains("could not run"), "every check ran: {said}");
-    let root = root_of(&build, &workshop, SIZE);
-    check(&root);
-    by_hand(&root, &baked(&workshop));
-    let verified = as_nobody(&workshop, PATH, &["verify", text(&build)]).succeeded();
-    assert!(
-        verified.stdout.contains("root file system"),
-        "{}",
-        verified.stdout
-    );
+    BTRFS.assert_baked_without_rights();
 }
 
 #[test]
 fn a_btrfs_root_grows() {
-    let workshop = workshop();
-    workshop.write_profile(
-        "base.raw",
-        "  overlays: [common, linux]\n  diskSize: 700MiB\n  outputs:\n    - format: raw\n",
-    );
-    let (build, _) = built(&workshop);
-    let size = 700 * MIB - ROOT_START - MIB;
-    let root = root_of(&build, &workshop, size);
-    check(&root);
-    let table = run("sgdisk", &["-v", text(&build.join("small.raw"))]);
-    assert!(table.contains("No problems found"), "{table}");
-    by_hand(
-        &root,
-        &format!(
-            "[ $(stat -f -c '%b*%S' . | bc) -gt {} ]; test -e usr/bin/kubelet",
-            size - 8 * MIB
-        ),
-    );
+    BTRFS.assert_grows();
 }
 
 /// Has the kernel change the root of a disk; what was synchronised file by file is in the
@@ -75,42 +46,20 @@ fn leave_a_log(image: &Path) {
 
 #[test]
 fn a_log_that_a_running_system_left_is_replayed() {
-    let workshop = workshop();
-    let base = workshop.path("base.raw");
-    leave_a_log(&base);
-    let before = run("sha256sum", &[text(&base)]);
-    let said = "it was not unmounted: its log holds changes";
-    let verified = as_nobody(&workshop, PATH, &["verify", text(&base)]);
-    assert_eq!(verified.code, Some(7), "{}", verified.stderr);
-    assert!(verified.stdout.contains(said), "{}", verified.stdout);
-    as_nobody(&workshop, PATH, &["lock", "--offline"]).succeeded();
-    as_nobody(
-        &workshop,
-        PATH,
-        &["build", "--offline", "--engine", "in-process"],
-    )
-    .failed(2, &[said]);
-
-    let (build, told) = built(&workshop);
-    let words = "partition 4 was not unmounted: a kernel replays its log";
-    assert!(told.contains(words), "{told}");
-    let root = root_of(&build, &workshop, SIZE);
+    let workshop = BTRFS.workshop();
+    leave_a_log(&workshop.path("base.raw"));
+    let root = replayed(&workshop, SIZE);
     check(&root);
     by_hand(
         &root,
         "[ $(stat -c %s left/file-39) = 3783 ]; [ $(stat -c %a left/file-2) = 4750 ]
          [ $(ls left | wc -l) = 40 ]; test -x usr/bin/kubelet",
     );
-    assert_eq!(
-        run("sha256sum", &[text(&base)]),
-        before,
-        "the base is as it was"
-    );
 }
 
 #[test]
 fn what_is_damaged_is_refused_and_leaves_nothing() {
-    let workshop = workshop();
+    let workshop = BTRFS.workshop();
     let base = fs::File::options()
         .write(true)
         .open(workshop.path("base.raw"))
@@ -150,11 +99,7 @@ fn into_a_subvolume(root: &Path, is_default: bool) {
 #[test]
 fn a_system_in_a_subvolume_is_found_when_it_is_the_default() {
     for is_default in [false, true] {
-        let workshop = guest_builds::workshop("btrfs", |folder, tree| {
-            let root = btrfs::root(folder, tree);
-            into_a_subvolume(&root, is_default);
-            root
-        });
+        let workshop = BTRFS.workshop_changed(|root| into_a_subvolume(root, is_default));
         if !is_default {
             workshop.lock().succeeded();
             let words = ["no partition holds", "partition 4: btrfs", "set-default"];
@@ -162,45 +107,22 @@ fn a_system_in_a_subvolume_is_found_when_it_is_the_default() {
             continue;
         }
         let (build, _) = built(&workshop);
-        let root = root_of(&build, &workshop, SIZE);
-        check(&root);
-        by_hand(&root, &baked(&workshop));
+        BTRFS.assert_baked(&build, &workshop);
     }
 }
 
 #[test]
 fn a_mount_by_root_makes_the_same_of_it() {
-    let workshop = workshop();
+    let workshop = BTRFS.workshop();
     workshop.lock().succeeded();
     let ran = workshop.build(&["--engine", "mount", "--format", "json"]);
     let folder = ran.succeeded().json()["folder"].as_str().map(str::to_owned);
     let build = workshop.path(&folder.expect("a folder"));
-    let root = root_of(&build, &workshop, SIZE);
-    check(&root);
-    by_hand(&root, &baked(&workshop));
+    BTRFS.assert_baked(&build, &workshop);
 }
 
 #[test]
 #[ignore = "builds a kernel: make e2e"]
 fn our_kernel_writes_the_same_bytes_twice() {
-    let workshop = workshop();
-    let images = by_our_kernel(&workshop);
-    run(
-        "bash",
-        &[
-            "-c",
-            "mkdir -p /tmp/bs; cp --sparse=always $1 $2 $3 /tmp/bs",
-            "x",
-            text(&images[0]),
-            text(&images[1]),
-            text(&images[2]),
-        ],
-    );
-    for other in &images[1..] {
-        run("cmp", &[text(&images[0]), text(other)]);
-    }
-    let root = workshop.path("root");
-    nodekiln_tests::small_base::cut(&images[0], ROOT_START, SIZE, &root);
-    check(&root);
-    by_hand(&root, &baked(&workshop));
+    BTRFS.assert_same_bytes();
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nodekiln_tests::command::{Ran, Running, Workshop};
-use nodekiln_tests::guest_builds::{self, PATH, as_nobody, baked, built, by_our_kernel, root_of};
+use nodekiln_tests::guest_builds::{PATH, Root, as_nobody, replayed};
 use nodekiln_tests::program::run;
 use nodekiln_tests::small_base::{
     self, ESP_SIZE, ESP_START, MIB, ROOT_SIZE, ROOT_START, assert_sound, text,
@@ -17,61 +17,28 @@ use nodekiln_tests::xfs::{self, SIZE, agent, by_hand, check};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// A workshop whose base has an XFS root.
+const XFS: Root = Root {
+    name: "XFS",
+    kind: "xfs",
+    size: SIZE,
+    make: xfs::root,
+    check,
+    by_hand,
+    overhead: 80 * MIB,
+};
+
 fn workshop() -> Workshop {
-    guest_builds::workshop("xfs", xfs::root)
+    XFS.workshop()
 }
 
 #[test]
 fn an_xfs_root_is_baked_by_a_user_without_rights() {
-    let workshop = workshop();
-    let (build, said) = built(&workshop);
-    assert!(
-        said.contains("a guest kernel (/usr/bin/linux.uml) edits"),
-        "{said}"
-    );
-    assert!(said.contains("no library writes XFS rightly"), "{said}");
-    assert!(!said.contains("could not run"), "every check ran: {said}");
-    let root = root_of(&build, &workshop, SIZE);
-    check(&root);
-    by_hand(&root, &baked(&workshop));
-    let (raw, qcow2) = (build.join("small.raw"), build.join("small.qcow2"));
-    run("qemu-img", &["check", text(&qcow2)]);
-    run("qemu-img", &["compare", text(&raw), text(&qcow2)]);
-    let verified = as_nobody(&workshop, PATH, &["verify", text(&build)]).succeeded();
-    assert!(
-        verified.stdout.contains("root file system"),
-        "{}",
-        verified.stdout
-    );
-    let left: Vec<String> = workshop
-        .left_in("out")
-        .into_iter()
-        .filter(|path| path.contains("nodekiln-agent"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
+    XFS.assert_baked_without_rights();
 }
 
 #[test]
 fn an_xfs_root_grows() {
-    let workshop = workshop();
-    workshop.write_profile(
-        "base.raw",
-        "  overlays: [common, linux]\n  diskSize: 700MiB\n  outputs:\n    - format: raw\n",
-    );
-    let (build, _) = built(&workshop);
-    let size = 700 * MIB - ROOT_START - MIB;
-    let root = root_of(&build, &workshop, size);
-    check(&root);
-    let table = run("sgdisk", &["-v", text(&build.join("small.raw"))]);
-    assert!(table.contains("No problems found"), "{table}");
-    by_hand(
-        &root,
-        &format!(
-            "[ $(stat -f -c '%b*%S' . | bc) -gt {} ]; test -e usr/bin/kubelet",
-            size - 80 * MIB
-        ),
-    );
+    XFS.assert_grows();
 }
 
 /// Has the kernel change the root of a disk and stop in the middle: what it has changed
@@ -111,40 +78,18 @@ fn a_log_that_a_running_system_left_is_replayed() {
     let workshop = workshop();
     let (base, copy) = (workshop.path("base.raw"), workshop.path("copy"));
     leave_a_log(&base);
-    let before = run("sha256sum", &[text(&base)]);
     small_base::cut(&base, ROOT_START, SIZE, &copy);
     let judged = nodekiln_tests::program::output("xfs_repair", &["-n", "-f", text(&copy)]);
     let judged = nodekiln_tests::program::text(&judged);
     assert!(judged.contains("valuable metadata changes"), "{judged}");
 
-    // What only reads says so.
-    let said = "it was not unmounted: its log holds changes";
-    let verified = as_nobody(&workshop, PATH, &["verify", text(&base)]);
-    assert_eq!(verified.code, Some(7), "{}", verified.stderr);
-    assert!(verified.stdout.contains(said), "{}", verified.stdout);
-    as_nobody(&workshop, PATH, &["lock", "--offline"]).succeeded();
-    as_nobody(
-        &workshop,
-        PATH,
-        &["build", "--offline", "--engine", "in-process"],
-    )
-    .failed(2, &[said]);
-
-    let (build, told) = built(&workshop);
-    let words = "partition 4 was not unmounted: a kernel replays its log";
-    assert!(told.contains(words), "{told}");
-    let root = root_of(&build, &workshop, SIZE);
+    let root = replayed(&workshop, SIZE);
     check(&root);
     // The kernel of this machine replays the log of the copy.
     let expected = left_behind(&copy);
     assert!(expected.contains("left/link-49"), "{expected}");
     assert_eq!(left_behind(&root), expected);
     by_hand(&root, "test -x usr/bin/kubelet");
-    assert_eq!(
-        run("sha256sum", &[text(&base)]),
-        before,
-        "the base is as it was"
-    );
 }
 
 #[test]
@@ -328,12 +273,5 @@ fn the_guest_kernel_edits_the_esp_too_when_asked() {
 #[test]
 #[ignore = "builds a kernel: make e2e"]
 fn our_kernel_writes_the_same_bytes_twice() {
-    let workshop = workshop();
-    let images = by_our_kernel(&workshop);
-    for other in &images[1..] {
-        run("cmp", &[text(&images[0]), text(other)]);
-    }
-    let root = workshop.path("root");
-    small_base::cut(&images[0], ROOT_START, SIZE, &root);
-    check(&root);
+    XFS.assert_same_bytes();
 }

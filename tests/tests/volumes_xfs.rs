@@ -6,14 +6,12 @@ use std::time::Duration;
 use nodekiln::Class;
 use nodekiln::volume::agent::{Kernel, installed};
 use nodekiln::volume::{Access, Problem, Volume, problem};
-use nodekiln_tests::by_agent::{compare_payload, compare_sequence};
-use nodekiln_tests::sequences::{apply_all, for_each_seed};
+use nodekiln_tests::by_agent::{compare_payload, compare_sequence, machine};
+use nodekiln_tests::sequences::for_each_seed;
 use nodekiln_tests::small_base::cut;
-use nodekiln_tests::volumes::{
-    assert_same, at, bytes, content, must, plain, run, through_kernel, tree,
-};
+use nodekiln_tests::volumes::{at, bytes, content, must, plain, run, through_kernel};
 use nodekiln_tests::xfs::{
-    LAYOUTS, SIZE, check, churn, copy, kernel, make, paste, payload, populate, reading, through,
+    LAYOUTS, SIZE, check, churn, copy, kernel, make, paste, populate, reading, through,
     through_agent,
 };
 
@@ -28,7 +26,7 @@ fn a_payload_on_every_layout_is_what_a_root_mount_makes() {
             (&identity.label[..], &identity.uuid[..]),
             ("root", "6a1f5b9e-0c5b-4c53-8f0e-0d5a8a1b2c3d")
         );
-        compare_payload(name, &ours, check);
+        compare_payload(name, kernel(), &ours, check);
         // What was /old lies elsewhere now.
         nodekiln_tests::xfs::by_hand(&ours, "mkdir old; cp -a usr/older/. old/");
         churn(&ours);
@@ -410,22 +408,7 @@ fn a_machine_does_what_user_mode_linux_does() {
     let folder = tempfile::tempdir().expect("folder");
     let image = make(folder.path(), "ours", &[], SIZE);
     populate(&image);
-    let kernels = folder.path().join("kernels");
-    copy(&image, &kernels);
-    let agent = std::fs::read(nodekiln_tests::xfs::agent()).expect("it was built");
-    let kernel = nodekiln_tests::program::script("vm-kernel", "");
-    let machine = Kernel::of_machine(kernel, agent).expect("QEMU is installed");
-    let mut volume = through(machine, &image, 0..SIZE, false).expect("opened");
-    let mut oracle = through_kernel(&kernels, Access::Write);
-    apply_all(oracle.as_mut(), &payload());
-    apply_all(volume.as_mut(), &payload());
-    let expected = tree(oracle.as_mut());
-    volume.finish().expect("the machine ends well");
-    oracle.finish().expect("unmounted");
-    check(&image);
-    let mut mounted = through_kernel(&image, Access::Read);
-    assert_same("by a machine", &tree(mounted.as_mut()), &expected);
-    mounted.finish().expect("unmounted");
+    compare_payload("by a machine", machine(), &image, check);
     // What a machine cannot do is told as by user-mode Linux.
     let mut volume = machine_without_an_agent(&image);
     volume

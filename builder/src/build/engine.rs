@@ -132,6 +132,7 @@ fn choose(engine: Engine, plan: &Plan, layout: &Layout) -> Result<Choice> {
     })
 }
 
+/// A kernel for a file system that this process does not edit.
 fn for_us(engine: Engine, file_system: &str) -> Result<Choice> {
     Ok(match editor(engine)? {
         Editor::Agent(kernel) => {

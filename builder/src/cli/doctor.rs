@@ -81,6 +81,9 @@ fn bootstrap_tool(name: &str) -> Check {
     }
 }
 
+/// What a guest kernel is for.
+const FOR: &str = "for bases with XFS or btrfs and --engine agent";
+
 /// The kernel that edits XFS and btrfs, and with `--engine agent` all, tried.
 fn guest_kernel() -> Check {
     let tried = Kernel::find().and_then(|kernel| {
@@ -98,14 +101,8 @@ fn guest_kernel() -> Check {
         Ok(kernel) => check(
             true,
             match kernel.instead() {
-                Some(why) => format!(
-                    "{}, for bases with XFS or btrfs and --engine agent, since {why}",
-                    kernel.name()
-                ),
-                None => format!(
-                    "{}, for bases with XFS or btrfs and --engine agent",
-                    kernel.name()
-                ),
+                Some(why) => format!("{}, {FOR}, since {why}", kernel.name()),
+                None => format!("{}, {FOR}", kernel.name()),
             },
             None,
         ),

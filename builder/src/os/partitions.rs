@@ -325,7 +325,7 @@ mod tests {
         let error = choose(vec![candidate(3, Some(FileSystem::Btrfs), Look::Other)]);
         let error = error.expect_err("no root");
         assert!(error.to_string().contains("partition 3: btrfs"), "{error}");
-        let hint = error.hint_text().unwrap_or_default();
+        let hint = error.hint_text().expect("it tells what to do");
         assert!(hint.contains("set-default"), "{hint}");
     }
 

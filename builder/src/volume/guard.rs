@@ -115,6 +115,10 @@ impl Volume for Guarded {
         self.call(&format!("look at {path}"), |inner| inner.metadata(path))
     }
 
+    fn part(&self, inode: u64) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.part(inode))
+    }
+
     fn read_directory(&mut self, path: &ImagePath) -> Result<Vec<DirectoryEntry>> {
         self.call(&format!("list {path}"), |inner| inner.read_directory(path))
     }

@@ -27,6 +27,12 @@ pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
         .join("-")
 }
 
+/// A label, which ends at its first zero.
+fn label_text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
 /// What stands in the superblock; `epoch` where it does not record the last write.
 pub(super) fn read(
     storage: &dyn Storage,
@@ -44,13 +50,7 @@ pub(super) fn read(
         FileSystem::Xfs => {
             let mut uuid = [0; 16];
             uuid.copy_from_slice(&start[32..48]);
-            let label = &start[108..120];
-            let end = label.iter().position(|byte| *byte == 0).unwrap_or(12);
-            (
-                String::from_utf8_lossy(&label[..end]).into_owned(),
-                uuid_text(&uuid),
-                epoch,
-            )
+            (label_text(&start[108..120]), uuid_text(&uuid), epoch)
         }
         // include/uapi/linux/btrfs_tree.h, struct btrfs_super_block: fsid, label.
         FileSystem::Btrfs => {
@@ -58,9 +58,7 @@ pub(super) fn read(
             storage.read_at(&mut found, 64 << 10)?;
             let mut uuid = [0; 16];
             uuid.copy_from_slice(&found[32..48]);
-            let label = found[299..299 + 256].split(|byte| *byte == 0).next();
-            let label = String::from_utf8_lossy(label.unwrap_or_default());
-            (label.into_owned(), uuid_text(&uuid), epoch)
+            (label_text(&found[299..299 + 256]), uuid_text(&uuid), epoch)
         }
         FileSystem::Fat => {
             let (label, serial) = super::fat::identity(&start);

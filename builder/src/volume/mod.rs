@@ -18,6 +18,7 @@ mod content;
 pub mod ext4;
 pub mod fat;
 pub mod first_mount;
+mod fuzz;
 mod guard;
 mod identity;
 #[cfg(test)]
@@ -31,7 +32,6 @@ mod read_device;
 mod read_only;
 mod refusal;
 mod tree;
-mod walk;
 pub mod xfs;
 
 pub use check::{check, check_partition};
@@ -238,6 +238,13 @@ pub trait Volume: Debug + Send {
     /// What is at `path`, or `None`. A missing or non-folder parent gives `None`
     /// too.
     fn metadata(&mut self, path: &ImagePath) -> Result<Option<Metadata>>;
+    /// Which part of the file system holds the file of a number that
+    /// [`Volume::metadata`] gave: nothing moves from one to another, and no file has names
+    /// in two. The parts of btrfs are its subvolumes; another file system is one part.
+    fn part(&self, inode: u64) -> u64 {
+        let _ = inode;
+        0
+    }
     /// The names in a folder, sorted by bytes.
     fn read_directory(&mut self, path: &ImagePath) -> Result<Vec<DirectoryEntry>>;
     /// Copies a file's content into `sink`, in pieces; returns its size in bytes.

@@ -28,6 +28,11 @@ pub(super) trait Reader: Debug + Send {
     fn child(&mut self, folder: u64, name: &[u8], doing: &str) -> Result<Option<(u64, Kind)>>;
     /// What `lstat` would tell of `number`.
     fn metadata(&mut self, number: u64, doing: &str) -> Result<Metadata>;
+    /// As [`Volume::part`].
+    fn part(&self, number: u64) -> u64 {
+        let _ = number;
+        0
+    }
     /// The names in the folder `number`, in any order, and what they are.
     fn list(&mut self, number: u64, doing: &str) -> Result<Vec<DirectoryEntry>>;
     /// Copies the content of the file `number`; gives its size in bytes.
@@ -132,6 +137,10 @@ impl<R: Reader> Volume for ReadOnly<R> {
                 _ => Err(error),
             },
         }
+    }
+
+    fn part(&self, inode: u64) -> u64 {
+        self.reader.part(inode)
     }
 
     fn read_directory(&mut self, path: &ImagePath) -> Result<Vec<DirectoryEntry>> {

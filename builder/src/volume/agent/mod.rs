@@ -61,7 +61,7 @@ pub struct Place {
     pub kernel: Kernel,
 }
 
-/// How large an XFS is to become.
+/// How large an XFS or btrfs is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Growth {
     /// Size of a block, in bytes.
@@ -70,7 +70,7 @@ pub struct Growth {
     pub from: u64,
     /// Its new size, in blocks.
     pub to: u64,
-    /// Largest part of it that inodes may take, in percent.
+    /// Largest part of it that inodes may take, in percent; of no meaning for btrfs.
     pub inode_percent: u32,
 }
 
@@ -471,7 +471,7 @@ impl Volume for Agent {
                 "folders have one name",
             ));
         }
-        self.pending.absent(path, &doing)?;
+        self.pending.linkable(number, path, &doing)?;
         self.push(&Operation::CreateHardLink(raw(existing), raw(path)), 0, 0)?;
         self.pending.link(number, path, &doing)
     }

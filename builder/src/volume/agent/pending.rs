@@ -48,6 +48,8 @@ pub(super) struct Pending {
     nodes: HashMap<u64, Node>,
     root: u64,
     next: u64,
+    /// Which part of the file system new nodes are in ([`Volume::part`]).
+    parts: HashMap<u64, u64>,
     /// Whether a folder counts the folders in it among its names; on btrfs each has one.
     counts_folders: bool,
 }
@@ -67,6 +69,7 @@ impl Pending {
             nodes,
             root,
             next: NEW,
+            parts: HashMap::new(),
         })
     }
 
@@ -178,6 +181,28 @@ impl Pending {
         }
     }
 
+    /// Whether the node `number` can have one more name, `path`, where nothing may be.
+    pub(super) fn linkable(&mut self, number: u64, path: &ImagePath, doing: &str) -> Result<()> {
+        self.absent(path, doing)?;
+        let (folder, _) = self.place_below(path, Problem::Exists, doing)?;
+        self.one_part(number, folder, doing)
+    }
+
+    /// Which part of the file system the node `number` is in.
+    fn part(&self, number: u64) -> u64 {
+        let new = self.parts.get(&number).copied();
+        new.unwrap_or_else(|| self.base.part(number))
+    }
+
+    fn one_part(&self, one: u64, other: u64, doing: &str) -> Result<()> {
+        if self.part(one) == self.part(other) {
+            return Ok(());
+        }
+        let text = "it would be in another subvolume";
+        Err(refuse(Problem::NotSupported, doing, text)
+            .hint("write it anew there, and remove it here"))
+    }
+
     /// Whether a file or link can be created at `path`, where no folder may be.
     pub(super) fn replaceable(&mut self, path: &ImagePath, doing: &str) -> Result<()> {
         let (folder, name) = self.place_below(path, Problem::IsADirectory, doing)?;
@@ -201,6 +226,7 @@ impl Pending {
         }
         let number = self.next;
         self.next += 1;
+        self.parts.insert(number, self.part(folder));
         self.nodes.insert(number, node);
         self.name(folder, &name, Some(number));
         Ok(())
@@ -294,6 +320,7 @@ impl Pending {
         if replaced == Some(moved) {
             return Ok(false);
         }
+        self.one_part(old_folder, new_folder, doing)?;
         let is_folder = |pending: &Self, number| pending.node(number).kind == Kind::Directory;
         let moves_folder = is_folder(self, moved);
         if let Some(replaced) = replaced {

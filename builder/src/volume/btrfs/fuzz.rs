@@ -5,17 +5,11 @@
 //! look. The guest kernel is not started: what it makes of an image is its own affair, in
 //! a process of its own.
 
-use std::sync::Arc;
-
 use fs_ext4::checksum::linux_crc32c;
 
 use super::Btrfs;
-use crate::disk::Storage;
-use crate::disk::memory::Memory;
-use crate::volume::walk::{change, nowhere, read_all};
-use crate::volume::{
-    Access, Timestamp, check_partition, guard, needs_replay, open, open_for_agent,
-};
+use crate::volume::fuzz::Seed;
+use crate::volume::guard;
 
 /// Bytes that one patch takes of an input.
 const PATCH: usize = 8;
@@ -31,11 +25,12 @@ const SUM: usize = 32;
 const IDENTITY: std::ops::Range<usize> = 32..48;
 /// The head of a block of a tree (`struct btrfs_header`), in bytes.
 const HEAD: usize = 101;
-/// Most folders that the image has room for.
-const FOLDERS: usize = 4096;
-/// What changes of the seed image name.
-const MOVED: &str = "/home/again";
-const REMOVED: &[&str] = &["/many", "/home", "/before", "/packed", "/etc"];
+/// The image of the corpus.
+const SEED: Seed = Seed {
+    folders: 4096,
+    moved: "/home/again",
+    removed: &["/many", "/home", "/before", "/packed", "/etc"],
+};
 
 /// Applies the patches `input` to the sound `image`, and does with it whatever a build
 /// does in this process: opens, checks, lists, reads, plans changes. It must end, without
@@ -43,18 +38,9 @@ const REMOVED: &[&str] = &["/many", "/home", "/before", "/packed", "/etc"];
 pub fn edit(image: &[u8], input: &[u8]) {
     let mut bytes = image.to_vec();
     patch(&mut bytes, input);
-    let size = bytes.len() as u64;
-    let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
-    let _ = check_partition(Arc::clone(&storage));
-    if let Ok(mut volume) = open(Arc::clone(&storage), Access::Read, Timestamp::default()) {
-        let folders = read_all(volume.as_mut());
-        assert!(folders <= FOLDERS, "{folders} folders");
-    }
-    let _ = needs_replay(&storage);
-    let _ = guard::catch("grow", || Ok(Btrfs::open(&storage)?.growth()));
-    if let Ok(mut volume) = open_for_agent(&storage, nowhere(size), Timestamp::default(), true) {
-        change(volume.as_mut(), MOVED, REMOVED);
-    }
+    SEED.enter(bytes, |storage| {
+        let _ = guard::catch("grow", || Ok(Btrfs::open(storage)?.growth()));
+    });
 }
 
 fn patch(bytes: &mut [u8], input: &[u8]) {
@@ -97,35 +83,22 @@ fn seal(block: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn image() -> Vec<u8> {
-        let path =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fixtures/btrfs.zst");
-        let packed = std::fs::read(path).expect("the image is there");
-        zstd::decode_all(&packed[..]).expect("zstd")
-    }
+    use crate::volume::fuzz::fixture;
 
     #[test]
     fn the_image_is_sound_and_takes_every_change() {
-        let mut bytes = image();
+        let mut bytes = fixture("btrfs");
         patch(&mut bytes, &[]);
-        assert!(bytes == image(), "checksums are made as Linux makes them");
-        let storage: Arc<dyn Storage> = Arc::new(Memory::new(bytes));
-        let found = check_partition(Arc::clone(&storage)).expect("runs");
-        assert_eq!(found, Vec::<String>::new());
-        let mut volume =
-            open(Arc::clone(&storage), Access::Read, Timestamp::default()).expect("opens");
-        assert_eq!(read_all(volume.as_mut()), 10);
-        let place = nowhere(storage.size());
-        let mut volume =
-            open_for_agent(&storage, place, Timestamp::default(), false).expect("opens");
-        change(volume.as_mut(), MOVED, REMOVED);
-        assert_eq!(read_all(volume.as_mut()), 1, "all was removed");
+        assert!(
+            bytes == fixture("btrfs"),
+            "checksums are made as Linux makes them"
+        );
+        SEED.assert_sound(bytes, 10);
     }
 
     #[test]
     fn survives_the_fuzz_corpus_and_its_mutations() {
-        let image = image();
+        let image = fixture("btrfs");
         crate::seeds::replay("btrfs", 10, |input| edit(&image, input));
     }
 }

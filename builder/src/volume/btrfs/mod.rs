@@ -51,6 +51,8 @@ const LARGEST_CHECK: u64 = 1 << 30;
 const LARGEST_HOLES: u64 = 4 << 30;
 /// Bytes copied at once: for each the list of the file's extents is read.
 const PIECE: u64 = 4 << 20;
+/// The mark of a group of which everything is kept twice (`BTRFS_BLOCK_GROUP_DUP`).
+const TWICE: u64 = 1 << 5;
 /// What Linux keeps back for metadata at the least and at the most, in bytes of one copy.
 const RESERVED: (u64, u64) = (32 << 20, 256 << 20);
 
@@ -260,6 +262,7 @@ impl Btrfs {
         self.read(number, doing, |tree, inode| tree.read_inode(inode))
     }
 
+    /// Whether it is such an empty folder; see the module documentation.
     fn is_stub(&self, number: u64) -> bool {
         self.place(number).1 >= FIRST_STUB
     }
@@ -353,10 +356,10 @@ impl Reader for Btrfs {
             .block_groups()
             .map_err(self.failed("look at the free space"))?;
         let superblock = self.superblock();
-        let in_groups: u64 = groups
-            .iter()
-            .filter(|group| group.holds_data())
-            .fold(0, |sum, group| sum.saturating_add(group.free()));
+        let of_data = || groups.iter().filter(|group| group.holds_data());
+        let in_groups = of_data().fold(0, |sum: u64, group| sum.saturating_add(group.free()));
+        // On one device contents are kept once or twice.
+        let copies = 1 + u64::from(of_data().any(|group| group.flags & TWICE != 0));
         let unused = superblock
             .dev_item
             .total_bytes
@@ -367,7 +370,11 @@ impl Reader for Btrfs {
         Ok(Space {
             block_size: superblock.sectorsize,
             total: superblock.total_bytes,
-            free: in_groups.saturating_add(unused).saturating_sub(kept),
+            free: in_groups
+                .saturating_mul(copies)
+                .saturating_add(unused)
+                .saturating_sub(kept)
+                / copies,
             // Inodes are made where there is room.
             free_inodes: None,
         })
@@ -427,6 +434,10 @@ impl Reader for Btrfs {
                     .collect(),
             },
         })
+    }
+
+    fn part(&self, number: u64) -> u64 {
+        self.place(number).0
     }
 
     fn list(&mut self, number: u64, doing: &str) -> Result<Vec<DirectoryEntry>> {

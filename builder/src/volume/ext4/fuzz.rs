@@ -4,7 +4,6 @@
 //! fields are, and checksums are made right again, so that what is tried comes
 //! past the first look.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fs_ext4::checksum::linux_crc32c;
@@ -13,11 +12,10 @@ use super::descriptor::Descriptor;
 use super::gate::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
 use super::geometry::{Checksums, Geometry, get16, get32, put16, put32};
 use super::grow;
-use crate::ImagePath;
 use crate::disk::Storage;
 use crate::disk::memory::Memory;
-use crate::volume::walk::read_all;
-use crate::volume::{Access, Attributes, Timestamp, Volume, check, open, remove_tree};
+use crate::volume::fuzz::{at, attributes, read_all};
+use crate::volume::{Access, Timestamp, Volume, check, open, remove_tree};
 
 /// Bytes that one patch takes of an input.
 const PATCH: usize = 8;
@@ -59,14 +57,7 @@ pub fn edit(image: &[u8], input: &[u8]) {
 
 /// The paths of the seed images stand here: both have the same tree.
 fn change(volume: &mut dyn Volume) {
-    let at = |path: &str| ImagePath::new(path).unwrap_or_else(|_| ImagePath::root());
-    let mut attributes = Attributes {
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        modified: Timestamp::default(),
-        xattrs: BTreeMap::from([("user.a".to_owned(), vec![1; 300])]),
-    };
+    let mut attributes = attributes();
     let _ = volume.remove_file(&at("/etc/pieces"));
     let _ = volume.remove_file(&at("/etc/pipe"));
     let _ = volume.remove_file(&at("/usr/long"));
@@ -204,15 +195,10 @@ fn seal(bytes: &mut [u8], sound: &Geometry, table_at: usize, table: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::fuzz::fixture;
 
     fn images() -> [Vec<u8>; 2] {
-        ["ext4-plain.zst", "ext4-checksums.zst"].map(|name| {
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../fuzz/fixtures")
-                .join(name);
-            let packed = std::fs::read(path).expect("the image is there");
-            zstd::decode_all(&packed[..]).expect("zstd")
-        })
+        ["ext4-plain", "ext4-checksums"].map(fixture)
     }
 
     #[test]
