@@ -127,6 +127,17 @@ fn subvolumes_are_seen_as_a_mount_shows_them() {
         format!("{error:?}").contains("another subvolume"),
         "{error:?}"
     );
+    for (from, to) in [
+        ("/home/user/f", "/home/made/f"),
+        ("/home/made/f", "/home/user/f"),
+    ] {
+        volume.rename(&at(from), &at(to)).expect("within one");
+    }
+    let error = volume.rename(&at("/etc/hostname"), &at("/home/made/n"));
+    assert_eq!(
+        problem(&error.expect_err("refused")),
+        Some(Problem::NotSupported)
+    );
     volume
         .remove_directory(&at("/home/made"))
         .expect("it waits");
@@ -172,6 +183,42 @@ fn it_grows_and_takes_what_needs_the_room() {
     mounted.read_file(&at("/large"), &mut found).expect("read");
     assert!(found == large);
     mounted.finish().expect("unmounted");
+}
+
+#[test]
+fn what_is_told_as_free_can_be_written() {
+    let folder = tempfile::tempdir().expect("folder");
+    let layouts: [&[&str]; 4] = [
+        &[],
+        &["-m", "single"],
+        &["-d", "dup"],
+        &["--mixed", "-m", "dup", "-d", "dup"],
+    ];
+    for options in layouts {
+        let image = make(folder.path(), "image", options, SIZE);
+        let mut volume = through_agent(&image).expect("opened");
+        let free = volume.space().expect("space").free;
+        assert!(free > SIZE / 5, "{options:?}: {free}");
+        // Files of a few MiB, as programs are, and small ones.
+        let large = bytes(7, (free / 20) as usize);
+        for number in 0..19 {
+            let path = at(&format!("/large-{number}"));
+            volume
+                .write_file(&path, large.len() as u64, &mut &large[..], &plain(0o644))
+                .expect("it waits");
+        }
+        for number in 0..large.len() / 5000 {
+            let path = at(&format!("/small-{number}"));
+            volume
+                .write_file(&path, 5000, &mut &large[..5000], &plain(0o644))
+                .expect("it waits");
+        }
+        volume.finish().unwrap_or_else(|error| {
+            panic!("{options:?}: {free} bytes were told as free: {error:?}")
+        });
+        check(&image);
+        std::fs::remove_file(image).expect("removed");
+    }
 }
 
 #[test]
