@@ -44,8 +44,9 @@ const MOST_SUBVOLUMES: u64 = 1 << 22;
 /// Most subvolumes that are open at a time: each keeps a thousand blocks of its tree, 16 MiB
 /// as a rule.
 const OPEN_SUBVOLUMES: usize = 4;
-/// Largest file system that is checked, in bytes of metadata.
-const LARGEST_CHECK: u64 = 1 << 30;
+/// Largest file system that is checked, in bytes of metadata: the checker takes nearly as
+/// much memory.
+const LARGEST_CHECK: u64 = 256 << 20;
 /// Largest file that is read although it is larger than its file system, in bytes: it is
 /// full of holes.
 const LARGEST_HOLES: u64 = 4 << 30;
